@@ -1,0 +1,79 @@
+"""Recurrent networks with attention for PyTorch Lightning.
+
+The names below are imported when they are first used, so that ``import lightning_rnnattn`` costs nothing, and layers, scores and
+ops can be used without Lightning.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lightning_rnnattn.data import TextDataModule as TextDataModule
+    from lightning_rnnattn.data import TinyShakespeare as TinyShakespeare
+    from lightning_rnnattn.decoding import generate as generate
+    from lightning_rnnattn.errors import UserError as UserError
+    from lightning_rnnattn.layers import GRU as GRU
+    from lightning_rnnattn.layers import LSTM as LSTM
+    from lightning_rnnattn.layers import RNN as RNN
+    from lightning_rnnattn.layers import Attention as Attention
+    from lightning_rnnattn.layers import Attentional as Attentional
+    from lightning_rnnattn.layers import Combine as Combine
+    from lightning_rnnattn.layers import Elman as Elman
+    from lightning_rnnattn.layers import Entmax15 as Entmax15
+    from lightning_rnnattn.layers import Memory as Memory
+    from lightning_rnnattn.layers import Normalizer as Normalizer
+    from lightning_rnnattn.layers import Residual as Residual
+    from lightning_rnnattn.layers import Softmax as Softmax
+    from lightning_rnnattn.layers import Sparsemax as Sparsemax
+    from lightning_rnnattn.modules import LanguageModel as LanguageModel
+    from lightning_rnnattn.modules import SequenceModule as SequenceModule
+    from lightning_rnnattn.modules import load as load
+    from lightning_rnnattn.scores import AdditiveScore as AdditiveScore
+    from lightning_rnnattn.scores import AttentionScore as AttentionScore
+    from lightning_rnnattn.scores import CosineScore as CosineScore
+    from lightning_rnnattn.scores import DotScore as DotScore
+    from lightning_rnnattn.scores import GeneralScore as GeneralScore
+    from lightning_rnnattn.scores import ScaledDotScore as ScaledDotScore
+    from lightning_rnnattn.tokenizers import BPETokenizer as BPETokenizer
+    from lightning_rnnattn.tokenizers import CharTokenizer as CharTokenizer
+    from lightning_rnnattn.tokenizers import Tokenizer as Tokenizer
+    from lightning_rnnattn.tokenizers import WordTokenizer as WordTokenizer
+
+_PUBLIC = {
+    "data": ("TextDataModule", "TinyShakespeare"),
+    "decoding": ("generate",),
+    "errors": ("UserError",),
+    "layers": (
+        "GRU",
+        "LSTM",
+        "RNN",
+        "Attention",
+        "Attentional",
+        "Combine",
+        "Elman",
+        "Entmax15",
+        "Memory",
+        "Normalizer",
+        "Residual",
+        "Softmax",
+        "Sparsemax",
+    ),
+    "modules": ("LanguageModel", "SequenceModule", "load"),
+    "scores": ("AdditiveScore", "AttentionScore", "CosineScore", "DotScore", "GeneralScore", "ScaledDotScore"),
+    "tokenizers": ("BPETokenizer", "CharTokenizer", "Tokenizer", "WordTokenizer"),
+}
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
