@@ -1,0 +1,5 @@
+"""Decoding: functions over explicit steps, with explicit state."""
+
+from lightning_rnnattn.decoding.generate import StepModel, evaluating, generate, stream
+
+__all__ = ["StepModel", "evaluating", "generate", "stream"]
