@@ -1,0 +1,116 @@
+"""What every LightningModule of the package shares."""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.modules.spec import class_path, spec
+from lightning_rnnattn.tokenizers import Tokenizer
+
+
+class Loss(NamedTuple):
+    """A batch's loss as a sum, so that batches and ranks of any size add up rightly.
+
+    Attributes:
+        total: summed loss, in nats.
+        weight: how many tokens (or sequences) it sums over.
+    """
+
+    total: Tensor
+    weight: Tensor
+
+
+class SequenceModule(L.LightningModule, ABC):
+    """Base of the package's LightningModules: optimisation, self-describing checkpoints, losses right under DDP.
+
+    A subclass implements `step`; training, logging of ``train_loss`` and the rest follow. Its ``__init__`` may take
+    plain data, classes and ``functools.partial`` of classes: they are recorded in the checkpoint as plain data, from
+    Python and the command line alike, and `lightning_rnnattn.load` makes the module again from them.
+
+    Args:
+        optimizer: makes the optimizer from the parameters; AdamW with torch's defaults where None.
+        lr_scheduler: makes the scheduler from the optimizer; none where None. It steps once an epoch, or once a step
+            if it has an attribute ``interval = "step"``, as those in `lightning_rnnattn.modules.schedulers` do.
+            ``ReduceLROnPlateau`` is Lightning's, with its ``monitor``.
+    """
+
+    def __init__(
+        self, optimizer: OptimizerCallable | None = None, lr_scheduler: LRSchedulerCallable | None = None
+    ) -> None:
+        super().__init__()
+        self.optimizer_factory = optimizer
+        self.lr_scheduler_factory = lr_scheduler
+        self.tokenizer: Tokenizer | None = None
+        self.save_hyperparameters()  # collects the arguments of every __init__ up the stack, subclasses' included
+
+    @abstractmethod
+    def step(self, batch: Any, stage: str) -> Loss:
+        """Computes the loss of a batch; override it to change what is learnt.
+
+        Args:
+            batch: from the data module.
+            stage: "train", "val" or "test".
+        """
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Mean loss per item over the global batch: ranks with fewer items weigh less."""
+        total, weight = self.step(batch, "train")
+        self.log("train_loss", total.detach() / weight.clamp(min=1), prog_bar=True, batch_size=1)
+        world_size = self.trainer.world_size
+        if world_size > 1:
+            # DDP averages gradients over ranks; wanted is the sum of totals over the sum of weights.
+            total = total * world_size
+            weight = self.trainer.strategy.reduce(weight.clone(), reduce_op="sum")
+        return total / weight.clamp(min=1)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer and scheduler that were asked for."""
+        factory = self.optimizer_factory or torch.optim.AdamW
+        optimizer = factory(self.parameters())
+        if self.lr_scheduler_factory is None:
+            return optimizer
+        scheduler = self.lr_scheduler_factory(optimizer)
+        config: dict[str, Any] = {"scheduler": scheduler, "interval": getattr(scheduler, "interval", "epoch")}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            config["monitor"] = scheduler.monitor
+        return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
+
+    def setup(self, stage: str) -> None:
+        """Takes the data module's tokenizer, which then travels in the checkpoint.
+
+        Raises:
+            UserError: if the module came with another tokenizer than the data's.
+        """
+        tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
+        if tokenizer is None:
+            return
+        if self.tokenizer is not None and self.tokenizer != tokenizer:
+            raise UserError(
+                "the data's tokenizer is not the one that this model was trained with: "
+                "set datamodule.tokenizer = model.tokenizer before the trainer starts"
+            )
+        self.tokenizer = tokenizer
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Puts the tokenizer into the checkpoint."""
+        if self.tokenizer is not None:
+            checkpoint["tokenizer"] = self.tokenizer.to_str()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the tokenizer out of the checkpoint."""
+        if "tokenizer" in checkpoint:
+            self.tokenizer = Tokenizer.from_str(checkpoint["tokenizer"])
+
+    def _set_hparams(self, hp: Any) -> None:
+        # The one place that every way of recording arguments passes. From the command line they are plain already; from
+        # Python, classes and partials would be pickled into the checkpoint.
+        plain = {name: spec(value, name) for name, value in dict(hp).items()}
+        plain["_class_path"] = class_path(type(self))
+        plain["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
+        super()._set_hparams(plain)

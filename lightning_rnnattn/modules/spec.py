@@ -1,0 +1,48 @@
+"""What a module was made from, in plain data: strings, numbers, lists and dicts.
+
+Injected factories are recorded as ``{"class_path": ..., "init_args": {...}}``, the form that LightningCLI writes and
+reads, so that a checkpoint holds no pickled code, and those made in Python and on the command line load alike.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lightning_rnnattn.errors import UserError
+
+
+def spec(value: Any, name: str) -> Any:
+    """Describes a value that a module was made from.
+
+    Args:
+        value: plain data, a class, or a ``functools.partial`` of a class (nested ones too).
+        name: what the value is called, for the message.
+
+    Raises:
+        UserError: for a lambda, a function or an instance, which cannot be made again from a description.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [spec(item, name) for item in value]
+    if isinstance(value, dict):
+        return {key: spec(item, f"{name}.{key}") for key, item in value.items()}
+    if isinstance(value, type):
+        return {"class_path": class_path(value)}
+    if isinstance(value, partial):
+        # jsonargparse makes partials of helpers of its own, which take the class.
+        *helpers, made = (value.func, *value.args)
+        if isinstance(made, type) and all(helper.__module__.startswith("jsonargparse") for helper in helpers):
+            init_args = {key: spec(item, f"{name}.{key}") for key, item in value.keywords.items()}
+            return {"class_path": class_path(made), "init_args": init_args}
+    raise UserError(
+        f"{name}: a {type(value).__name__} cannot be recorded in a checkpoint: "
+        "give a class, or functools.partial(a class, keyword=...)"
+    )
+
+
+def class_path(cls: type) -> str:
+    """The dotted name by which a class is imported."""
+    return f"{cls.__module__}.{cls.__qualname__}"

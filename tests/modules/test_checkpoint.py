@@ -1,0 +1,149 @@
+import sys
+import types
+from functools import partial
+
+import lightning.pytorch as L
+import pytest
+import torch
+
+from lightning_rnnattn import (
+    GRU,
+    AdditiveScore,
+    Attention,
+    DotScore,
+    LanguageModel,
+    Residual,
+    ScaledDotScore,
+    Sparsemax,
+    TextDataModule,
+    UserError,
+    load,
+)
+from lightning_rnnattn.layers import AttentionFactory
+from lightning_rnnattn.tokenizers import CharTokenizer
+
+
+class Mine(LanguageModel):
+    """A user's subclass, with a default and an argument of its own."""
+
+    def __init__(self, *args, attention: AttentionFactory = partial(Attention, score=DotScore, window=3), extra: int = 5, **kwargs):
+        super().__init__(*args, attention=attention, **kwargs)
+        self.extra = extra
+        self.save_hyperparameters()
+
+
+@pytest.fixture
+def data(tmp_path):
+    (tmp_path / "text.txt").write_text("to be or not to be, that is the question\n" * 20)
+    return TextDataModule(
+        str(tmp_path / "text.txt"),
+        tokenizer=CharTokenizer(),
+        batch_size=2,
+        seq_len=8,
+        cache_dir=str(tmp_path / "cache"),
+    )
+
+
+def saved(model, data, path):
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_steps=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+    )
+    trainer.fit(model, data)
+    trainer.save_checkpoint(path)
+    return path
+
+
+@pytest.mark.parametrize("score", [partial(AdditiveScore, hidden_size=6), DotScore, ScaledDotScore])
+def test_a_checkpoint_knows_its_module_and_tokenizer(tmp_path, data, score):
+    attention = partial(Attention, score=score, num_heads=2, normalizer=Sparsemax, window=5)
+    model = LanguageModel(
+        data.vocab_size,
+        8,
+        rnn=partial(GRU, hidden_size=8, num_layers=2),
+        attention=attention,
+        combine=Residual,
+        optimizer=partial(torch.optim.SGD, lr=0.5),
+    )
+    path = saved(model, data, tmp_path / "model.ckpt")
+    assert torch.load(path, weights_only=True)["hyper_parameters"]["rnn"]["init_args"] == {
+        "hidden_size": 8,
+        "num_layers": 2,
+    }
+    loaded = load(path)
+    assert type(loaded) is LanguageModel
+    assert type(loaded.attention.score) is type(model.attention.score)  # equal weights alone would not tell
+    assert not loaded.training
+    assert loaded.tokenizer == data.tokenizer
+    tokens = torch.randint(data.vocab_size, (2, 12))
+    assert torch.equal(loaded(tokens)[0], model.eval()(tokens)[0])
+    [optimizer] = [loaded.configure_optimizers()]
+    assert optimizer.defaults["lr"] == 0.5
+
+    again = tmp_path / "again.ckpt"  # what was loaded can be saved and loaded
+    torch.save({**torch.load(path, weights_only=True), "hyper_parameters": dict(loaded.hparams)}, again)
+    assert torch.equal(load(again)(tokens)[0], loaded(tokens)[0])
+    torch.testing.assert_close(
+        LanguageModel.load_from_checkpoint(path, weights_only=True)(tokens)[0], loaded(tokens)[0]
+    )
+
+
+def test_a_subclass_loads_as_itself(tmp_path, data):
+    path = saved(Mine(data.vocab_size, 8, extra=7), data, tmp_path / "mine.ckpt")
+    loaded = load(path)
+    assert type(loaded) is Mine
+    assert loaded.extra == 7
+    assert isinstance(loaded.attention.score, DotScore)
+    assert loaded.attention.window == 3
+
+
+@pytest.mark.parametrize("bad", [lambda n: GRU(n, 8), GRU(4, 8)])
+def test_what_cannot_be_recorded_is_refused(bad):
+    with pytest.raises(UserError, match="rnn: a .*functools.partial"):
+        LanguageModel(5, rnn=bad)
+
+
+def test_a_class_that_is_not_imported_is_refused_and_never_run(tmp_path, data, monkeypatch):
+    path = saved(LanguageModel(data.vocab_size, 8, attention=partial(Attention, window=3)), data, tmp_path / "m.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["hyper_parameters"]["attention"]["init_args"]["score"] = {"class_path": "evil_scores.Score"}
+    torch.save(checkpoint, path)
+    (tmp_path / "evil_scores.py").write_text("raise SystemExit('ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="evil_scores.Score.*--import evil_scores"):
+        load(path)
+    assert "evil_scores" not in sys.modules
+
+    module = types.ModuleType("evil_scores")  # once the user has imported it, it is trusted
+    module.Score = type("Score", (ScaledDotScore,), {"__module__": "evil_scores"})
+    monkeypatch.setitem(sys.modules, "evil_scores", module)
+    assert type(load(path).attention.score) is module.Score
+
+
+def test_files_that_are_no_checkpoints(tmp_path, data):
+    with pytest.raises(UserError, match="no such checkpoint"):
+        load(tmp_path / "nothing.ckpt")
+    (tmp_path / "text.ckpt").write_text("hello")
+    with pytest.raises(UserError, match=r"text.ckpt: not a checkpoint"):
+        load(tmp_path / "text.ckpt")
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match="state_dict"):
+        load(tmp_path / "other.ckpt")
+    path = saved(LanguageModel(data.vocab_size, 8), data, tmp_path / "model.ckpt")
+    whole = path.read_bytes()
+    for tenth in range(10):
+        path.write_bytes(whole[: len(whole) * tenth // 10])
+        with pytest.raises(UserError, match="not a checkpoint that can be opened safely"):
+            load(path)
+
+
+def test_another_tokenizer_than_the_models_is_refused(tmp_path, data):
+    loaded = load(saved(LanguageModel(data.vocab_size, 8), data, tmp_path / "model.ckpt"))
+    loaded.tokenizer = CharTokenizer().train(["xyz"])
+    with pytest.raises(UserError, match=r"datamodule.tokenizer = model.tokenizer"):
+        saved(loaded, data, tmp_path / "again.ckpt")

@@ -1,0 +1,255 @@
+from functools import partial
+
+import lightning.pytorch as L
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_rnnattn import (
+    GRU,
+    LSTM,
+    AdditiveScore,
+    Attention,
+    Elman,
+    Entmax15,
+    GeneralScore,
+    LanguageModel,
+    Residual,
+    TextDataModule,
+    UserError,
+)
+from lightning_rnnattn.data import TokenBatch
+from lightning_rnnattn.tokenizers import BPETokenizer, CharTokenizer, WordTokenizer
+
+V = 11
+RNNS = [LSTM, GRU, partial(Elman, num_layers=2, residual=True)]
+ATTENTIONS = [
+    None,
+    partial(Attention, score=AdditiveScore, window=4),
+    partial(Attention, score=GeneralScore, num_heads=2, normalizer=Entmax15, window=1),
+    partial(Attention, num_heads=2, window=50),
+]
+
+
+def build(rnn=LSTM, attention=ATTENTIONS[1], **options):
+    return LanguageModel(V, 6, rnn=partial(rnn, hidden_size=8), attention=attention, **options).double()
+
+
+def cut(size, cuts):
+    """Sizes of the pieces of a text that is cut at the given places."""
+    places = [0, *sorted({c for c in cuts if 0 < c < size}), size]
+    return [b - a for a, b in zip(places, places[1:], strict=False)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rnn=st.sampled_from(RNNS),
+    attention=st.sampled_from(ATTENTIONS),
+    size=st.integers(1, 12),
+    cuts=st.lists(st.integers(1, 11), max_size=6),
+    seed=st.integers(0, 100),
+)
+def test_logits_do_not_depend_on_how_a_text_is_cut(rnn, attention, size, cuts, seed):
+    torch.manual_seed(seed)
+    model = build(rnn, attention).eval()
+    tokens = torch.randint(V, (2, size))
+    whole, _ = model(tokens)
+    past, pieces = None, []
+    for piece in tokens.split(cut(size, cuts), dim=1):
+        logits, past = model(piece, past)
+        pieces.append(logits)
+    torch.testing.assert_close(torch.cat(pieces, dim=1), whole)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rnn=st.sampled_from(RNNS),
+    attention=st.sampled_from(ATTENTIONS),
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    seed=st.integers(0, 100),
+)
+def test_step_by_step_equals_all_at_once_for_texts_of_any_length(rnn, attention, lengths, seed):
+    torch.manual_seed(seed)
+    model = build(rnn, attention).eval()
+    rows = torch.arange(len(lengths))
+    tokens, at = torch.randint(V, (len(lengths), 12)), torch.tensor(lengths)
+    whole, _ = model(tokens)
+    logits, cache = model.prefill(tokens[:, : max(lengths)], at)
+    torch.testing.assert_close(logits, whole[rows, at - 1])
+    for step in range(6):
+        logits, cache = model.decode_step(tokens[rows, at + step], cache)
+        torch.testing.assert_close(logits, whole[rows, at + step])
+
+
+def test_a_state_goes_on_after_texts_of_different_lengths():
+    model = build().eval()
+    tokens = torch.randint(V, (3, 9))
+    whole, _ = model(tokens)
+    lengths = torch.tensor([5, 2, 0])
+    _, past = model(tokens[:, :5], lengths=lengths)
+    rest = torch.stack([tokens[b, n : n + 4] for b, n in enumerate(lengths)])
+    logits, _ = model(rest, past)
+    expected = torch.stack([whole[b, n : n + 4] for b, n in enumerate(lengths)])
+    torch.testing.assert_close(logits, expected)
+
+
+def test_the_window_is_all_that_attention_reaches():
+    model = build(attention=partial(Attention, window=3)).eval()
+    tokens = torch.randint(V, (1, 10))
+    weights = model.attention_weights(tokens)[0, 0]
+    for t in range(10):
+        assert (weights[t] > 0).tolist() == [t - 3 < j <= t for j in range(10)]
+
+
+def test_generation_carries_a_bounded_memory():
+    model = build(attention=partial(Attention, window=4)).eval()
+    _, cache = model.prefill(torch.randint(V, (1, 3)), torch.tensor([3]))
+    for _ in range(10):
+        _, cache = model.decode_step(torch.tensor([1]), cache)
+    assert cache.memory.value.shape[-2] == 4
+
+
+def test_loss_is_a_sum_over_what_counts_and_state_is_carried():
+    model = build().eval()
+    tokens = torch.randint(V, (2, 9))
+    mask = torch.ones(2, 4, dtype=torch.bool)
+    mask[1, 3] = False
+    first = TokenBatch(tokens[:, :4], tokens[:, 1:5], torch.ones_like(mask), is_first=True)
+    second = TokenBatch(tokens[:, 4:8], tokens[:, 5:9], mask, is_first=False)
+    log_probs = model(tokens)[0].log_softmax(-1)
+    nats = -log_probs[:, :8].gather(2, tokens[:, 1:, None])[..., 0]
+
+    for batch, expected, weight in ((first, nats[:, :4].sum(), 8), (second, nats[:, 4:][mask].sum(), 7)):
+        total, count = model.step(batch, "val")
+        torch.testing.assert_close(total, expected)
+        assert count == weight
+    again, _ = model.step(first, "val")
+    torch.testing.assert_close(again, nats[:, :4].sum())  # a first batch forgets what was carried
+
+
+def test_training_and_validation_carry_states_of_their_own():
+    model = build().eval()
+    tokens = torch.randint(V, (1, 9))
+    a = TokenBatch(tokens[:, :4], tokens[:, 1:5], torch.ones(1, 4, dtype=torch.bool), is_first=True)
+    b = TokenBatch(tokens[:, 4:8], tokens[:, 5:9], torch.ones(1, 4, dtype=torch.bool), is_first=False)
+    model.step(a, "train")
+    expected, _ = model.step(b, "train")
+    model.step(a, "train")
+    model.step(a._replace(tokens=tokens[:, 3:7]), "val")
+    interrupted, _ = model.step(b, "train")
+    assert torch.equal(expected, interrupted)
+
+
+def test_gradients_stop_at_the_batch():
+    model = build()
+    tokens = torch.randint(V, (1, 4))
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    for is_first in (True, False):
+        model.step(TokenBatch(tokens, tokens, mask, is_first), "train").total.backward()
+
+
+@pytest.mark.parametrize(("embedding_size", "projected"), [(8, False), (6, True)])
+def test_tied_weights_are_one_matrix(embedding_size, projected):
+    model = LanguageModel(V, embedding_size, rnn=partial(LSTM, hidden_size=8), tie_weights=True)
+    assert model.output.weight is model.embedding.weight
+    assert isinstance(model.projection, torch.nn.Linear) == projected
+    assert model(torch.zeros(1, 2, dtype=torch.long))[0].shape == (1, 2, V)
+
+
+def test_dropout_and_label_smoothing_act_in_training_only():
+    model = build(dropout=0.5, label_smoothing=0.1)
+    tokens = torch.randint(V, (2, 5))
+    batch = TokenBatch(tokens, tokens, torch.ones(2, 5, dtype=torch.bool), is_first=True)
+    assert not torch.equal(model(tokens)[0], model(tokens)[0])
+    model.eval()
+    assert torch.equal(model(tokens)[0], model(tokens)[0])
+    plain, smoothed = model.step(batch, "val").total, model.step(batch, "train").total
+    uniform = -model(tokens)[0].log_softmax(-1).mean(-1).sum()
+    torch.testing.assert_close(smoothed, 0.9 * plain + 0.1 * uniform)
+
+
+def test_residual_starts_as_the_plain_network():
+    torch.manual_seed(1)
+    plain = build(attention=None).eval()
+    attentive = build(combine=Residual).eval()
+    attentive.load_state_dict(plain.state_dict(), strict=False)
+    tokens = torch.randint(V, (2, 5))
+    torch.testing.assert_close(attentive(tokens)[0], plain(tokens)[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rnn": partial(LSTM, bidirectional=True)}, "bidirectional must be false"),
+        ({"attention": Attention}, "attention.window"),
+    ],
+)
+def test_settings_that_a_language_model_cannot_use(options, message):
+    with pytest.raises(UserError, match=message):
+        LanguageModel(V, **options)
+
+
+def fit(tmp_path, text, tokenizer, **options):
+    path = tmp_path / "text.txt"
+    path.write_text(text)
+    data = TextDataModule(
+        str(path),
+        val_files=str(path),
+        test_files=str(path),
+        tokenizer=tokenizer,
+        batch_size=2,
+        seq_len=8,
+        cache_dir=str(tmp_path / "cache"),
+    )
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_steps=3,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    model = LanguageModel(
+        data.vocab_size, 8, rnn=partial(GRU, hidden_size=8), attention=partial(Attention, window=4), **options
+    )
+    trainer.fit(model, data)
+    return trainer, model, data
+
+
+TEXT = "the cat sat on the mat\nthe dog sat on the log\n" * 8
+
+
+@pytest.mark.parametrize("tokenizer", [CharTokenizer(), BPETokenizer(vocab_size=300), WordTokenizer()])
+def test_metrics_are_those_of_the_whole_text(tmp_path, tokenizer):
+    trainer, model, data = fit(tmp_path, TEXT, tokenizer)
+    [metrics] = trainer.test(model, data, verbose=False)
+    ids = torch.tensor([data.tokenizer.encode(TEXT)])
+
+    nats, tokens, characters = 0.0, 0, 0
+    for row in torch.arange(ids.shape[1] - 1).tensor_split(2):  # evaluation cuts the text into two streams
+        logits, _ = model.eval()(ids[:, row])
+        nats -= logits.log_softmax(-1)[0].gather(1, ids[0, row + 1, None]).sum().item()
+        tokens += len(row)
+        characters += len(data.tokenizer.decode(ids[0, row + 1]))
+    assert metrics["test_loss"] == pytest.approx(nats / tokens, rel=1e-5)
+    assert metrics["test_perplexity"] == pytest.approx(torch.tensor(nats / tokens).exp().item(), rel=1e-5)
+    if isinstance(tokenizer, WordTokenizer):
+        assert "test_bpc" not in metrics  # words do not say how many characters they stand for
+    else:
+        assert metrics["test_bpc"] == pytest.approx(nats / characters / torch.tensor(2.0).log().item(), rel=1e-5)
+
+
+def test_plateau_scheduler_and_its_monitor(tmp_path):
+    from lightning.pytorch.cli import ReduceLROnPlateau
+
+    trainer, _, _ = fit(
+        tmp_path,
+        TEXT,
+        CharTokenizer(),
+        optimizer=partial(torch.optim.SGD, lr=1.0),
+        lr_scheduler=partial(ReduceLROnPlateau, monitor="val_loss"),
+    )
+    [config] = trainer.lr_scheduler_configs
+    assert config.monitor == "val_loss"
+    assert isinstance(trainer.optimizers[0], torch.optim.SGD)

@@ -1,0 +1,35 @@
+import doctest
+import importlib
+import pkgutil
+from functools import partial
+
+import pytest
+import torch
+
+import lightning_rnnattn
+from lightning_rnnattn.ops import lengths_mask
+
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(lightning_rnnattn.__path__, "lightning_rnnattn.")
+    if not module.name.endswith("__main__")
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_run(name):
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        assert error.name == "triton", "only what is optional may be missing"
+        pytest.skip("triton is not installed")
+    names = {name: getattr(lightning_rnnattn, name) for name in lightning_rnnattn.__all__}
+    known = {**names, "torch": torch, "partial": partial, "lengths_mask": lengths_mask, **vars(module)}
+    assert doctest.testmod(module, extraglobs=known).failed == 0
+
+
+def test_public_names_are_all_there():
+    for name in lightning_rnnattn.__all__:
+        assert getattr(lightning_rnnattn, name) is not None
+    with pytest.raises(AttributeError, match="NoSuchName"):
+        lightning_rnnattn.NoSuchName  # noqa: B018
