@@ -7,9 +7,11 @@ import lightning.pytorch as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.modules.rng import collect_rng, set_rng
 from lightning_rnnattn.modules.spec import class_path, spec
 from lightning_rnnattn.tokenizers import Tokenizer
 
@@ -47,6 +49,7 @@ class SequenceModule(L.LightningModule, ABC):
         self.optimizer_factory = optimizer
         self.lr_scheduler_factory = lr_scheduler
         self.tokenizer: Tokenizer | None = None
+        self._ranks: list[dict[str, Any]] = []
         self.save_hyperparameters()  # collects the arguments of every __init__ up the stack, subclasses' included
 
     @abstractmethod
@@ -97,15 +100,42 @@ class SequenceModule(L.LightningModule, ABC):
             )
         self.tokenizer = tokenizer
 
+    def rank_state(self) -> dict[str, Any]:
+        """What this process alone knows and a resumed run needs: nested tuples and dicts of tensors, or None.
+
+        Override it, and `restore_rank_state`, where training carries more than weights from batch to batch.
+        """
+        return {"rng": collect_rng()}
+
+    def restore_rank_state(self, state: dict[str, Any]) -> None:
+        """Takes up `rank_state` where a run is resumed, just before its next batch."""
+        set_rng(state["rng"])
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Puts the tokenizer into the checkpoint."""
+        """Puts the tokenizer into the checkpoint, and the `rank_state` of every rank."""
         if self.tokenizer is not None:
             checkpoint["tokenizer"] = self.tokenizer.to_str()
+        own = self.rank_state()
+        ranks = [own]
+        if self.trainer.world_size > 1:
+            everyone = self.all_gather(own)
+            ranks = [
+                apply_to_collection(everyone, Tensor, lambda x, rank=rank: x[rank])
+                for rank in range(self.trainer.world_size)
+            ]
+        checkpoint["ranks"] = ranks
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the tokenizer out of the checkpoint."""
+        """Takes the tokenizer out of the checkpoint, and keeps the rank states until training goes on."""
         if "tokenizer" in checkpoint:
             self.tokenizer = Tokenizer.from_str(checkpoint["tokenizer"])
+        self._ranks = checkpoint.get("ranks", [])
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Takes up the rank state of the checkpoint that the run is resumed from."""
+        if len(self._ranks) == self.trainer.world_size:
+            self.restore_rank_state(self._ranks[self.global_rank])
+        self._ranks = []
 
     def _set_hparams(self, hp: Any) -> None:
         # The one place that every way of recording arguments passes. From the command line they are plain already; from

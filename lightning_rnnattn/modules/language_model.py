@@ -94,7 +94,6 @@ class LanguageModel(SequenceModule):
 
         self.metrics = nn.ModuleDict({stage: nn.ModuleDict(self.build_metrics()) for stage in ("val", "test")})
         self._carried: dict[str, Past] = {}  # by stage, from batch to batch
-        self._loaded: list[Any] = []  # every rank's, from a checkpoint
 
     def build_embedding(self, vocab_size: int, embedding_size: int) -> nn.Embedding:
         """Makes the map from token ids to vectors."""
@@ -182,27 +181,16 @@ class LanguageModel(SequenceModule):
             for document, targets, row, mask in zip(batch.documents, batch.targets, log_probs, batch.mask, strict=True)
         ]
 
-    def on_train_start(self) -> None:
-        """Takes up what training carried when the checkpoint was written."""
-        if len(self._loaded) == self.trainer.world_size:
-            self._carried["train"] = Past(*self._loaded[self.global_rank]).map(lambda x: x.to(self.device))
-        self._loaded = []
+    def rank_state(self) -> dict[str, Any]:
+        """Adds what training carries from batch to batch."""
+        carried = self._carried.get("train")
+        return {**super().rank_state(), "carried": None if carried is None else tuple(carried)}
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what training carries, of every rank, so that a run can go on in the middle of a stream."""
-        super().on_save_checkpoint(checkpoint)
-        if "train" in self._carried:
-            past = self._carried["train"]
-            ranks = [past]
-            if self.trainer.world_size > 1:
-                gathered: Any = self.all_gather(past)
-                ranks = [gathered.map(lambda x, r=r: x[r]) for r in range(self.trainer.world_size)]
-            checkpoint["carried"] = [tuple(rank) for rank in ranks]
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps what training carried for `on_train_start`."""
-        super().on_load_checkpoint(checkpoint)
-        self._loaded = checkpoint.get("carried", [])
+    def restore_rank_state(self, state: dict[str, Any]) -> None:
+        """Takes up what training carried."""
+        super().restore_rank_state(state)
+        if state["carried"] is not None:
+            self._carried["train"] = Past(*state["carried"]).map(lambda x: x.to(self.device))
 
     def num_tokens(self, batch: Any) -> int:
         """Tokens that a batch trains on, for throughput."""

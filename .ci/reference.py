@@ -1,0 +1,92 @@
+"""Writes the README's reference table from the docstrings: python .ci/reference.py [--check]."""
+
+import inspect
+import json
+import re
+import sys
+from pathlib import Path
+
+from lightning_rnnattn import callbacks, data, layers, modules, scores, tokenizers
+from lightning_rnnattn.callbacks import __all__ as callback_names
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- reference: made by .ci/reference.py -->", "<!-- end of reference -->"
+
+FAMILIES = {
+    "Scores (`model.attention.score`)": (
+        scores,
+        ["AdditiveScore", "DotScore", "ScaledDotScore", "GeneralScore", "CosineScore"],
+    ),
+    "Attention (`model.attention`)": (layers, ["Attention"]),
+    "Normalizers (`model.attention.normalizer`)": (layers, ["Softmax", "Sparsemax", "Entmax15"]),
+    "Recurrent networks (`model.rnn`)": (layers, ["LSTM", "GRU", "Elman"]),
+    "Context joined with the output (`model.combine`)": (layers, ["Attentional", "Residual"]),
+    "Models (`model`)": (modules, ["LanguageModel"]),
+    "Data (`data`)": (data, ["TextDataModule", "TinyShakespeare"]),
+    "Tokenizers (`data.tokenizer`)": (
+        tokenizers,
+        ["CharTokenizer", "WordTokenizer", "BPETokenizer", "TokenizerFile"],
+    ),
+    "Schedules (`model.lr_scheduler`)": (modules, ["WarmupCosine", "WarmupInverseSquareRoot"]),
+    "Callbacks (`trainer.callbacks`)": (callbacks, sorted(n for n in callback_names if n[0].isupper())),
+}
+INJECTED = {"self", "query_dim", "key_dim", "hidden_dim", "context_dim", "input_size", "options", "kwargs", "args"}
+
+
+def main() -> int:
+    """Writes the table, or with --check says whether it is up to date."""
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    made = f"{before}{BEGIN}\n\n{table()}\n{END}{after}"
+    if "--check" in sys.argv:
+        if made != text:
+            print("README.md: the reference is out of date: run python .ci/reference.py")
+        return int(made != text)
+    README.write_text(made, encoding="utf-8")
+    return 0
+
+
+def table() -> str:
+    """The reference as Markdown."""
+    lines: list[str] = []
+    for family, (module, names) in FAMILIES.items():
+        lines += [f"**{family}**", "", "| class | what it is | keys |", "|---|---|---|"]
+        for name in names:
+            cls = getattr(module, name)
+            lines.append(f"| `{name}` | {summary(cls)} | {', '.join(keys(cls))} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def summary(cls: type) -> str:
+    """The first sentence of a docstring."""
+    first = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
+    return re.sub(r":math:`([^`]*)`", r"\1", first.split(": see")[0]).replace("``", "`").replace("|", "\\|")
+
+
+def keys(cls: type) -> list[str]:
+    """The arguments that YAML can give, with their defaults."""
+    found: dict[str, str] = {}
+    for base in cls.__mro__:
+        if base.__module__.startswith("lightning_rnnattn") and "__init__" in vars(base):
+            signature = inspect.signature(base.__init__)
+            for name, parameter in signature.parameters.items():
+                if name not in INJECTED and name not in found:
+                    found[name] = key(parameter)
+            if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+                break
+    return list(found.values())
+
+
+def key(parameter: inspect.Parameter) -> str:
+    """One argument: its name, and its default where it has one."""
+    if parameter.default is parameter.empty:
+        return f"`{parameter.name}`"
+    default = parameter.default
+    shown = default.__name__ if callable(default) else default if isinstance(default, str) else json.dumps(default)
+    return f"`{parameter.name}={shown}`"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
