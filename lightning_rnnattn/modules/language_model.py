@@ -176,9 +176,10 @@ class LanguageModel(SequenceModule):
         logits, past = self(batch.tokens, past)
         self._carried["predict"] = past.map(Tensor.detach)
         log_probs = -F.cross_entropy(logits.float().transpose(1, 2), batch.targets, reduction="none")
+        rows = zip(batch.documents, batch.targets, log_probs, batch.mask, strict=False)  # rows beyond them are empty
         return [
             {"document": document, "tokens": targets[mask].tolist(), "log_probs": row[mask].tolist()}
-            for document, targets, row, mask in zip(batch.documents, batch.targets, log_probs, batch.mask, strict=True)
+            for document, targets, row, mask in rows
         ]
 
     def rank_state(self) -> dict[str, Any]:

@@ -1,0 +1,69 @@
+"""A data module that remembers how it was made, in plain values."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lightning_rnnattn.tokenizers import TokenizerSpec
+
+
+class RecordedDataModule(L.LightningDataModule):
+    """A data module whose arguments are in every checkpoint as LightningCLI writes them, whoever makes it.
+
+    Lightning's own ``save_hyperparameters()`` pickles objects such as a tokenizer specification when the module is made
+    in Python, and such a checkpoint does not load with ``weights_only=True``. Here ``datamodule_hyper_parameters`` is
+    always ``{"_class_path", "_instantiator", **arguments}`` of primitives, of the outermost class: a subclass with an
+    ``__init__`` of its own is rebuilt with the arguments of that.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
+
+
+def _recording(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def recorded(self: RecordedDataModule, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        if type(self).__init__ is recorded:  # not that of a base class
+            bound = inspect.signature(init).bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            _, *names = bound.arguments
+            arguments: dict[str, Any] = {}
+            for name in names:
+                is_rest = bound.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
+                arguments |= bound.arguments[name] if is_rest else {name: bound.arguments[name]}
+            record: dict[str, Any] = {
+                "_class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+                "_instantiator": "lightning.pytorch.cli.instantiate_module",
+            }
+            for name, value in arguments.items():
+                try:
+                    record[name] = _plain(value)
+                except TypeError as error:
+                    rank_zero_warn(f"the data module's argument {name!r} is not in the checkpoint: {error}")
+            self.save_hyperparameters(record)
+
+    return recorded
+
+
+def _plain(value: Any) -> Any:
+    """``value`` in primitives."""
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case Path():
+            return str(value)
+        case TokenizerSpec():
+            return value.to_dict()
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+    raise TypeError(f"{type(value).__name__} is not a plain value")

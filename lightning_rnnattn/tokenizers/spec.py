@@ -1,0 +1,35 @@
+"""What a YAML file says about the tokenizer."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from lightning_rnnattn.tokenizers.tokenizer import Tokenizer
+
+
+class TokenizerSpec(ABC):
+    """How to make a tokenizer: its kind and options, before it has seen any text.
+
+    A tokenizer of your own is a frozen dataclass that derives from this class; its fields are the options in YAML.
+
+    Attributes:
+        needs_text: whether :meth:`train` reads the text; without it, nothing is read and nothing cached.
+    """
+
+    needs_text: ClassVar[bool] = True
+
+    @abstractmethod
+    def train(self, texts: Iterable[str]) -> Tokenizer:
+        """The tokenizer for ``texts``.
+
+        Args:
+            texts: the training text in pieces, lines as a rule, each with its newline. Joined, they are the whole text.
+        """
+
+    def to_dict(self) -> dict[str, Any]:
+        """The specification as YAML has it: ``{"class_path": ..., "init_args": {...}}``, primitives only."""
+        return {
+            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "init_args": dataclasses.asdict(self),  # type: ignore[call-overload]  # subclasses are dataclasses
+        }

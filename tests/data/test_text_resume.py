@@ -1,0 +1,103 @@
+"""Lightning goes on from any checkpoint with the batches that the uninterrupted run would have seen."""
+
+from pathlib import Path
+
+import lightning.pytorch as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+
+from lightning_rnnattn.data import TextDataModule
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+class Recorder(L.LightningModule):
+    """Notes every batch that it is trained on."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append((self.current_epoch, batch_idx, batch.is_first, batch.tokens.tolist(), batch.mask.tolist()))
+        return (self.weight - batch.tokens.double().mean()) ** 2
+
+    def validation_step(self, batch):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 1e-3)
+
+
+class SaveAtEveryChance(Checkpoint):
+    def __init__(self, folder):
+        self.folder = folder
+
+    def save(self, trainer, when):
+        if not trainer.sanity_checking:
+            trainer.save_checkpoint(self.folder / f"{trainer.global_step:02d}-{when}.ckpt")
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.save(trainer, f"batch{batch_idx}")
+
+    def on_train_epoch_end(self, trainer, module):
+        self.save(trainer, "epoch-end")
+
+    def on_validation_start(self, trainer, module):
+        self.save(trainer, "validation-start")
+
+    def on_validation_end(self, trainer, module):
+        self.save(trainer, "validation-end")
+
+
+def run(data, callbacks=(), ckpt_path=None, **arguments):
+    model = Recorder()
+    trainer = L.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=bool(callbacks),
+        callbacks=list(callbacks),
+        **arguments,
+    )
+    trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
+    return model
+
+
+def test_trains_without_text_for_validation(tmp_path):
+    (tmp_path / "text.txt").write_text("to be or not to be\n" * 9)
+    assert run(TextDataModule(str(tmp_path / "text.txt"), batch_size=2, seq_len=8), max_epochs=1).seen
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"max_epochs": 3},
+        {"max_steps": 9},
+        {"max_epochs": 3, "limit_train_batches": 2},
+        {"max_epochs": 2, "limit_train_batches": 0.7},
+        {"max_epochs": 2, "val_check_interval": 2},
+        {"max_epochs": 2, "limit_val_batches": 0},
+    ],
+    ids=str,
+)
+def test_resumes_exactly(tmp_path: Path, arguments):
+    text = tmp_path / "text.txt"
+    text.write_text(
+        "".join(chr(0x100 + i) for i in range(27))
+    )  # 27 pairs in 2 rows: 4 batches, the last of them masked
+
+    def data():
+        return TextDataModule(str(text), str(text), batch_size=2, seq_len=4)
+
+    whole = run(data(), [SaveAtEveryChance(tmp_path)], **arguments)
+    checkpoints = sorted(tmp_path.glob("*.ckpt"))
+    assert len(checkpoints) > len(whole.seen)
+    for path in checkpoints:
+        step = int(path.name[:2])
+        resumed = run(data(), ckpt_path=path, **arguments)
+        assert resumed.seen == whole.seen[step:], path.name
+        assert torch.equal(resumed.weight, whole.weight), path.name
