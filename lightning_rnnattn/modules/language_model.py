@@ -193,9 +193,9 @@ class LanguageModel(SequenceModule):
         if state["carried"] is not None:
             self._carried["train"] = Past(*state["carried"]).map(lambda x: x.to(self.device))
 
-    def num_tokens(self, batch: Any) -> int:
-        """Tokens that a batch trains on, for throughput."""
-        return int(batch.mask.sum())
+    def num_tokens(self, batch: Any) -> Tensor:
+        """Tokens that a batch trains on, for throughput; a tensor, so that no step waits for the device."""
+        return batch.mask.sum()
 
     @torch.no_grad()
     def attention_weights(self, tokens: Tensor) -> Tensor:

@@ -1,0 +1,44 @@
+"""The best checkpoint of a run."""
+
+from lightning.pytorch import LightningModule, Trainer
+
+from lightning_rnnattn.callbacks.checkpoint import RunCheckpoint
+
+
+class BestCheckpoint(RunCheckpoint):
+    """Keep the checkpoint with the best value of a validation metric, as ``checkpoints/best.ckpt`` of the run's folder.
+
+    It is judged after every validation, in the middle of an epoch too. When a run goes on in another folder, the score
+    to beat comes along: a worse model never becomes the best one.
+
+    Protocol: the module logs ``monitor`` during validation.
+
+    Args:
+        monitor: the metric that judges.
+        mode: ``"min"`` or ``"max"``: which values are better.
+        dirpath: folder of the checkpoint; None means ``checkpoints`` in the run's folder.
+        filename: name of the file, without ``.ckpt``; may contain metrics as in ``best-{val_loss:.2f}``.
+        save_weights_only: leave out what only resuming needs (optimizer, schedulers, loops).
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        mode: str = "min",
+        dirpath: str | None = None,
+        filename: str = "best",
+        save_weights_only: bool = False,
+    ) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename=filename,
+            monitor=monitor,
+            mode=mode,
+            save_top_k=1,
+            save_weights_only=save_weights_only,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing: what was not validated cannot be the best."""

@@ -1,0 +1,223 @@
+"""The pictures of this package: pure functions from arrays and words to a matplotlib `Figure`.
+
+They use matplotlib's object-oriented interface alone (no pyplot, no global state, no display), imported when the first
+picture is drawn. T queries, S keys, H heads.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_rnnattn.callbacks.run import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#1f1b2d"
+MUTED = "#857f96"
+FAINT = "#e9e6f0"
+PALE = "#cdc8d8"
+ACCENT = "#6d28d9"
+# From "hardly" to "only here". It does not begin at white: what a mask forbids stays white, and shows.
+_WEIGHT_COLOURS = ("#fffdf5", "#fff0bf", "#ffd75e", "#ffab2e", "#f97316")
+# Tokens stand in a fixed-width face; the others are asked, where they are installed, for scripts that it lacks.
+_TOKEN_FONTS = (
+    "DejaVu Sans Mono",
+    "Noto Sans Mono CJK JP",
+    "Noto Sans CJK JP",
+    "Noto Sans Arabic",
+    "Noto Sans Hebrew",
+    "Noto Sans Devanagari",
+    "Arial Unicode MS",
+)
+_VISIBLE = str.maketrans({" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"})
+DPI = 160
+_ADVANCE = 0.602  # how wide a letter of the fixed-width face is, in its size
+_LETTER = 12 / DPI  # and in inches: whole pixels, since letters are set on them
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG, in one step. Its colours are few: a palette makes the file a quarter of the size."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    with replacing(path) as partial:
+        pixels.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(partial)
+
+
+def visible(token: str) -> str:
+    """A token as it can be seen on an axis: ``␣`` for a space, ``⏎`` for a line's end."""
+    return token.translate(_VISIBLE)
+
+
+def curves_figure(curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], *, title: str = "") -> "Figure":
+    """Draw how quantities went over a run, a panel for each.
+
+    Args:
+        curves: quantity → the name of a curve → its points (step, value), such as
+            ``{"loss": {"train": [(50, 3.1), …], "val": [(100, 2.9), …]}}``. At least one quantity, and one point of a
+            curve. The curve "val" is drawn in front.
+        title: said above the panels, in bold.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(w_pad=0.18, h_pad=0.14)
+    figure = Figure(figsize=(0.6 + 5.2 * len(curves), 4.1), layout=layout, facecolor="white")
+    panels: NDArray[Any] = figure.subplots(1, len(curves), squeeze=False)[0]
+    for axes, (quantity, lines) in zip(panels, curves.items(), strict=True):
+        for name, points in lines.items():
+            _draw_curve(axes, name, points, front=name == "val")
+        values = [value for points in lines.values() for _, value in points if math.isfinite(value)]
+        if values and min(values) > 0 and max(values) / min(values) > 8:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_title(quantity, loc="left", fontsize=11, color=INK, pad=8)
+        axes.set_xlabel("step", fontsize=9, color=MUTED)
+        axes.grid(axis="y", color=FAINT, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["bottom"].set_color(FAINT)
+        axes.tick_params(colors=MUTED, labelsize=8.5, length=0, which="both")
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=1.4, loc="upper right")
+    figure.suptitle(title, x=0.18 / figure.get_figwidth(), ha="left", fontsize=13, fontweight="bold", color=INK)
+    return figure
+
+
+def _draw_curve(axes: "Axes", name: str, points: Sequence[tuple[int, float]], front: bool) -> None:
+    steps, values = [step for step, _ in points], [value for _, value in points]
+    style: dict[str, Any] = {"color": "#b9b3c9", "linewidth": 1.3, "zorder": 2}
+    if front:
+        marker = "o" if len(points) < 30 else None
+        style = {"color": ACCENT, "linewidth": 2.0, "zorder": 3, "marker": marker, "markersize": 4}
+        last: dict[str, Any] = {
+            "textcoords": "offset points",
+            "xytext": (0, 7),
+            "ha": "center",
+            "fontsize": 9,
+            "color": ACCENT,
+        }
+        axes.annotate(f"{values[-1]:.2f}", (steps[-1], values[-1]), **last)
+    axes.plot(steps, values, label=name, **style)
+
+
+def attention_figure(
+    weights: NDArray[np.floating[Any]],
+    queries: Sequence[str],
+    keys: Sequence[str],
+    *,
+    title: str = "",
+    subtitle: str = "",
+) -> "Figure":
+    """Draw the attention weights of one example, a panel for each head.
+
+    Where keys are single characters, a row is the text itself, with a highlighter over what the query looked at; what
+    it could not see is pale. Otherwise it is a row of cells, the queries at the left and the keys above.
+
+    Args:
+        weights: (H, T, S); a key whose weight is exactly zero in all heads counts as not seen.
+        queries: the T tokens that looked, from top to bottom.
+        keys: the S tokens that they looked at, from left to right.
+        title: said above the panels, in bold.
+        subtitle: said under the title.
+    """
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+    from matplotlib.figure import Figure
+
+    heads, rows, columns = weights.shape
+    labels = [visible(token) for token in queries], [visible(token) for token in keys]
+    as_text = all(map(_is_one_cell, labels[1]))
+    across = math.ceil(math.sqrt(heads))
+    down = math.ceil(heads / across)
+    # The layout, in inches. Text lies exactly on its cells: a cell is as wide as a letter.
+    cell = (_LETTER, 1.8 * _LETTER / _ADVANCE) if as_text else (0.165, 0.165)
+    panel = (columns * cell[0], rows * cell[1])
+    left, above = (0.0, 0.0) if as_text else (_extent(labels[0]), _extent(labels[1]))
+    edge, head, gap = 0.3, 0.65, 0.3
+    right = edge + left + across * (panel[0] + gap)
+    width = max(right + 0.45, 2 * edge + 0.067 * len(subtitle))
+    height = edge + down * (panel[1] + gap) + above + head
+    figure = Figure(figsize=(width, height), facecolor="white")
+    # The scale ends at the strongest weights, but for first rows, which see few keys; and not below three times what
+    # looking everywhere alike would give, so that it stays pale.
+    seen = weights[weights > 0]
+    strongest = 1.0
+    if seen.size:
+        strongest = min(1.0, max(float(np.quantile(seen, 0.995)), 3 * heads * rows / seen.size))
+    colours = LinearSegmentedColormap.from_list("attention", _WEIGHT_COLOURS)
+    for number, head_weights in enumerate(weights):
+        row, column = divmod(number, across)
+        x = edge + left + column * (panel[0] + gap)
+        y = height - head - above - (row + 1) * (panel[1] + gap)
+        axes = figure.add_axes((x / width, y / height, panel[0] / width, panel[1] / height))
+        axes.set_axis_off()
+        shown = np.ma.masked_equal(head_weights, 0.0)
+        image = axes.imshow(shown, cmap=colours, norm=Normalize(0.0, strongest), aspect="auto", interpolation="none")
+        if heads > 1:
+            pad = 4 + 72 * (above if row == 0 else 0)
+            axes.set_title(f"head {number + 1}", loc="left", fontsize=9, color=MUTED, pad=pad)
+        if as_text:
+            _write_rows(axes, weights.max(axis=0) > 0, labels[1])
+        else:
+            _write_edges(axes, labels, left=column == 0, top=row == 0)
+    bar_axes = figure.add_axes(((right - 0.1) / width, edge / height, 0.08 / width, min(1.2, panel[1]) / height))
+    bar = figure.colorbar(image, cax=bar_axes, ticks=[0.0, strongest / 2, strongest])
+    bar.outline.set_visible(False)
+    bar_axes.yaxis.set_major_formatter(lambda weight, _: f"{100 * weight:.2g} %")
+    bar_axes.tick_params(colors=MUTED, labelsize=7.5, length=0, pad=2)
+    figure.text(edge / width, 1 - 0.25 / height, title, va="top", fontsize=13, fontweight="bold", color=INK)
+    figure.text(edge / width, 1 - 0.5 / height, subtitle, va="top", fontsize=9, color=MUTED, parse_math=False)
+    return figure
+
+
+def _write_rows(axes: "Axes", seen: NDArray[np.bool_], letters: Sequence[str]) -> None:
+    for row, row_seen in enumerate(seen):
+        for shown, colour in ((row_seen, INK), (~row_seen, PALE)):
+            text = "".join(letter if show else " " for letter, show in zip(letters, shown, strict=True))
+            axes.text(-0.5, row, text, color=colour, **_token_style())
+    axes.hlines(np.arange(len(seen) + 1) - 0.5, -0.5, len(letters) - 0.5, color="white", linewidth=2.2)
+
+
+def _write_edges(axes: "Axes", labels: tuple[list[str], list[str]], left: bool, top: bool) -> None:
+    if left:
+        for row, label in enumerate(labels[0]):
+            axes.text(-0.9, row, label, ha="right", color=INK, **_token_style())
+    if top:
+        for column, label in enumerate(labels[1]):
+            style = {**_token_style(), "va": "bottom"}
+            axes.text(column, -0.9, label, ha="center", rotation=90, color=INK, **style)
+
+
+@cache
+def _token_style() -> dict[str, Any]:
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    return {
+        "family": [font for font in _TOKEN_FONTS if font in installed],
+        "fontsize": 72 * _LETTER / _ADVANCE,
+        "va": "center_baseline",
+        "parse_math": False,  # a token may be "$"
+    }
+
+
+def _is_one_cell(token: str) -> bool:
+    """Whether a token is one letter that the fixed-width face has."""
+    from matplotlib.font_manager import findfont, get_font
+
+    return len(token) == 1 and get_font(findfont(_TOKEN_FONTS[0])).get_char_index(ord(token)) != 0
+
+
+def _extent(labels: Sequence[str]) -> float:
+    """How long the longest label is, in inches, with some air."""
+    return 0.1 + _LETTER * max(map(len, labels), default=0)

@@ -1,0 +1,127 @@
+"""The true last checkpoint of a run."""
+
+import signal
+import threading
+from datetime import timedelta
+from types import FrameType
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+
+from lightning_rnnattn.callbacks.checkpoint import RunCheckpoint
+from lightning_rnnattn.callbacks.run import validates
+
+
+class LastCheckpoint(RunCheckpoint):
+    """Keep the newest state of a run as ``checkpoints/last.ckpt`` of its folder: what ``--ckpt_path`` resumes from.
+
+    It is saved after every validation and epoch, at the interval asked for, when training ends, and when it is
+    interrupted (SIGTERM, Ctrl-C). Always between two optimizer steps, so that the resumed run goes on exactly where
+    this one stopped: after an error in the middle of a step the file of the last whole one is left as it was, and the
+    first Ctrl-C (on one process) waits for the step to end; a second one does not wait.
+
+    `ModelCheckpoint(save_last=True)` with a ``monitor`` is something else: a copy of the best. One thing Lightning does
+    not take up again: ``ReduceLROnPlateau`` misses the decision at the end of the epoch in which a run is resumed.
+
+    Args:
+        every_n_train_steps: also save whenever so many optimizer steps were made.
+        train_time_interval: also save when so much time has passed; not together with ``every_n_train_steps``.
+        dirpath: folder of the checkpoint; None means ``checkpoints`` in the run's folder.
+    """
+
+    def __init__(
+        self,
+        every_n_train_steps: int | None = None,
+        train_time_interval: timedelta | None = None,
+        dirpath: str | None = None,
+    ) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            every_n_train_steps=every_n_train_steps,
+            train_time_interval=train_time_interval,
+            save_top_k=0,
+            save_last=True,
+            save_on_exception=True,
+            enable_version_counter=False,
+        )
+        self._interrupted = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Go behind the other callbacks: what they have just learnt (the best score, say) belongs into the file."""
+        super().setup(trainer, pl_module, stage)
+        # A new list, because Lightning is walking through the old one right now.
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        others = [callback for callback in callbacks if callback is not self]
+        trainer.callbacks = [*others, self]  # type: ignore[attr-defined]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over Ctrl-C."""
+        super().on_train_start(trainer, pl_module)
+        if (
+            trainer.world_size == 1
+            and threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        ):
+            signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
+        self._interrupted = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        rank_zero_info("\nStopping after this step; Ctrl-C again stops at once.")
+
+    def _release_interrupt(self) -> None:
+        if signal.getsignal(signal.SIGINT) == self._on_interrupt:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
+    ) -> None:
+        """Save at the interval, before a stop that comes in the middle of an epoch, and before an interruption."""
+        if trainer.fit_loop._should_accumulate():
+            return  # gradients that wait for more batches are in no checkpoint
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        # Lightning ends the epoch early when the run stops. A state saved there would skip the rest of the epoch when
+        # it is resumed with more steps; this one goes on with the next batch.
+        stops = 0 <= trainer.max_steps <= trainer.global_step or (
+            trainer.should_stop and trainer.fit_loop._can_stop_early
+        )
+        if (stops or self._interrupted) and not self._should_skip_saving_checkpoint(trainer):
+            self._save(trainer)
+        if self._interrupted:
+            self._interrupted = False
+            raise KeyboardInterrupt
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save after a validation: the same step may have been saved before it, without what it changed."""
+        if validates(trainer) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save after an epoch that no validation ended."""
+        if not self._should_skip_saving_checkpoint(trainer):
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the last steps, if nothing has saved them."""
+        self._release_interrupt()
+        if not self._should_skip_saving_checkpoint(trainer):
+            self._save(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save where training stopped, if it stopped between two steps, and say how to go on."""
+        self._release_interrupt()
+        if trainer.state.fn != "fit":
+            return
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current
+        # One rank's own error finds the others elsewhere, and saving is collective; SIGTERM reaches all at one step.
+        together = trainer.world_size == 1 or isinstance(exception, SIGTERMException)
+        if together and batches.ready == batches.completed and self._should_save_on_exception(trainer):
+            self._save(trainer)
+        if self.last_model_path:
+            rank_zero_info(f"Interrupted at step {trainer.global_step}. Resume with --ckpt_path {self.last_model_path}")
+
+    def _save(self, trainer: Trainer) -> None:
+        self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))

@@ -1,0 +1,69 @@
+"""How fast a run goes, and whether it waits for data."""
+
+import time
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+
+from lightning_rnnattn.callbacks.run import logs_now
+
+
+class Throughput(Callback):
+    """Log ``tokens_per_second`` and ``data_wait``, to the loggers and, the former, to the progress bar.
+
+    Both are over the steps since they were last logged, without the time of validations and of saving checkpoints.
+    Tokens are those of all processes; ``data_wait`` is the share of time (0 to 1) from the end of a step until the next
+    batch is on the device. Nothing waits for the device between two logs.
+
+    Protocol: the module has ``num_tokens(batch)``, an int or a tensor of one; without it, ``batch.mask`` says which
+    tokens count, True for those that do.
+
+    Args:
+        every_n_steps: how often to log; None means the trainer's ``log_every_n_steps``.
+    """
+
+    def __init__(self, every_n_steps: int | None = None) -> None:
+        self.every_n_steps = every_n_steps
+        self._restart()
+
+    def _restart(self) -> None:
+        self._tokens: Any = 0
+        self._busy = 0.0
+        self._waited = 0.0
+        self._step_started = 0.0
+        self._step_ended: float | None = None  # None: what comes between the steps is not waiting for data
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start counting."""
+        self._restart()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """The batch is there."""
+        self._step_started = time.perf_counter()
+        if self._step_ended is not None:
+            self._waited += self._step_started - self._step_ended
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
+    ) -> None:
+        """The step is made; log at the interval."""
+        count = getattr(pl_module, "num_tokens", None)
+        self._tokens = self._tokens + (batch.mask.sum() if count is None else count(batch))
+        logs = logs_now(trainer, self.every_n_steps)
+        tokens = int(self._tokens) * trainer.world_size if logs else 0  # waits for the device: part of the time
+        self._step_ended = time.perf_counter()
+        self._busy += self._step_ended - self._step_started
+        if logs:
+            seconds = self._busy + self._waited
+            pl_module.log("tokens_per_second", tokens / seconds, prog_bar=True, batch_size=1)
+            pl_module.log("data_wait", self._waited / seconds, batch_size=1)
+            self._tokens, self._busy, self._waited = 0, 0.0, 0.0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A validation is not waiting for data."""
+        self._step_ended = None
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Nor is saving a checkpoint."""
+        self._step_ended = None

@@ -1,0 +1,162 @@
+import math
+import sys
+
+import lightning.pytorch as L
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.image import imread
+
+from lightning_rnnattn.callbacks import AttentionMap, LastCheckpoint, MetricsPlot
+from lightning_rnnattn.callbacks.figures import DPI, attention_figure, curves_figure, save_figure, visible
+from lightning_rnnattn.errors import UserError
+
+from .tiny import TinyModel
+
+
+def texts(figure):
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def test_characters_are_drawn_as_the_text_itself():
+    weights = np.tril(np.ones((2, 3, 3))) / np.arange(1, 4)[:, None]
+    figure = attention_figure(weights, list("a\nb"), list("a\nb"), title="t")
+    assert len(figure.axes) == 3  # two heads and the colour bar
+    assert texts(figure)[:6] == ["a  ", " ⏎b", "a⏎ ", "  b", "a⏎b", "   "]  # seen, not seen
+
+
+def test_words_are_labels():
+    figure = attention_figure(np.full((1, 2, 3), 1 / 3), ["the", "cat"], ["die", "$Katze$", "</s>"])
+    assert texts(figure) == ["the", "cat", "die", "$Katze$", "</s>"]
+    assert not any(text.get_parse_math() for axes in figure.axes for text in axes.texts)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 5), (8, 4, 4)], ids=str)
+@pytest.mark.parametrize("fill", [0.0, 1.0])
+def test_any_number_of_heads(tmp_path, shape, fill):
+    _, T, S = shape
+    save_figure(attention_figure(np.full(shape, fill), ["x"] * T, ["語"] * S), tmp_path / "a.png")
+    assert imread(tmp_path / "a.png").ndim == 3
+
+
+def test_letters_lie_on_their_cells():
+    # The last letter of a long row must end where the last cell ends, to a pixel or two.
+    weights = np.ones((1, 1, 60))
+    figure = attention_figure(weights, ["x"], ["m"] * 60)
+    figure.set_dpi(DPI)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    axes = figure.axes[0]
+    assert axes.texts[0].get_window_extent(renderer).x1 == pytest.approx(axes.get_window_extent(renderer).x1, abs=2)
+
+
+def test_visible():
+    assert visible("a b\n\t") == "a␣b⏎⇥"
+
+
+def test_curves_survive_what_training_can_log(tmp_path):
+    figure = curves_figure(
+        {"loss": {"train": [(1, math.nan), (2, math.inf)], "val": [(2, 1.0), (3, 100.0)]}}, title="t"
+    )
+    save_figure(figure, tmp_path / "c.png")
+    assert figure.axes[0].get_yscale() == "log"
+
+
+def test_no_pyplot(fit):
+    sys.modules.pop("matplotlib.pyplot", None)
+    fit(MetricsPlot(), AttentionMap())
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_metrics_plot_is_drawn_without_a_logger(fit, tmp_path):
+    plot = MetricsPlot()
+    fit(plot)
+    assert plot.path == tmp_path / "metrics.png"
+    assert imread(plot.path).ndim == 3
+    assert [step for step, _ in plot.state_dict()["record"]["val_loss"]] == [8, 16]
+    assert [step for step, _ in plot.state_dict()["record"]["train_loss"]] == [2, 4, 6, 8, 10, 12, 14, 16]
+
+
+def test_metrics_plot_goes_on_after_a_stop(fit, tmp_path):
+    straight, plot, last = MetricsPlot(), MetricsPlot(), LastCheckpoint()
+    fit(straight)
+    fit(MetricsPlot(), last, max_epochs=None, max_steps=11)
+    fit(plot, ckpt_path=last.last_model_path, default_root_dir=tmp_path / "other")
+    record, expected = plot.state_dict()["record"], straight.state_dict()["record"]
+    assert [step for step, _ in record["train_loss"]] == [step for step, _ in expected["train_loss"]]
+    assert record["val_loss"][0] == expected["val_loss"][0]
+
+
+def test_metrics_plot_thins_long_curves(fit):
+    plot = MetricsPlot(max_points=4)
+    fit(plot, log_every_n_steps=1)
+    points = plot.state_dict()["record"]["train_loss"]
+    assert len(points) <= 4
+    assert points[-1][0] == 16
+
+
+def test_attention_map_of_the_validation_data(fit, tmp_path):
+    fit(AttentionMap(num_examples=2))
+    assert sorted(path.name for path in (tmp_path / "attention").iterdir()) == [
+        "example1_step0000008.png",
+        "example1_step0000016.png",
+        "example2_step0000008.png",
+        "example2_step0000016.png",
+    ]
+
+
+def test_attention_map_of_texts(fit, tmp_path):
+    callback = AttentionMap(["to be, or not to be"], every_n_validations=3)
+    fit(callback, max_epochs=4)
+    assert [path.name for path in sorted((tmp_path / "attention").iterdir())] == [
+        "example1_step0000024.png",
+        "example1_step0000032.png",  # the end of the fit
+    ]
+    assert callback.path.name == "example1_step0000032.png"
+
+
+def test_attention_map_of_a_model_without_attention(fit, tmp_path):
+    class Plain(TinyModel):
+        def attention_weights(self, tokens):
+            raise UserError("attention: null: nothing to see")
+
+    with pytest.warns(UserWarning, match="draws nothing: attention: null"):
+        fit(AttentionMap(), kind=Plain, max_epochs=1)
+    assert not (tmp_path / "attention").exists()
+
+
+def test_pictures_reach_the_loggers(fit, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    loggers = [
+        TensorBoardLogger(tmp_path, name="tb"),
+        CSVLogger(tmp_path, name="csv"),
+        WandbLogger(save_dir=tmp_path, project="p", id="x", offline=True),
+    ]
+    fit(AttentionMap(), MetricsPlot(), logger=loggers, max_epochs=1)
+    folder = tmp_path / "tb" / "version_0"
+    assert (folder / "metrics.png").exists()
+    events = EventAccumulator(str(folder)).Reload()
+    (image,) = events.Images("attention/example1")
+    assert image.step == events.Scalars("val_loss")[0].step
+    loggers[2].experiment.finish()
+    assert list(tmp_path.rglob("media/images/attention/example1_*.png"))
+
+
+def test_models_on_other_precisions(fit, tmp_path):
+    fit(AttentionMap(), precision="bf16-true", max_epochs=1)
+    assert list((tmp_path / "attention").iterdir())
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_validation_outside_of_a_fit_draws_nothing(fit, tmp_path):
+    trainer, model = fit(max_epochs=1)
+    L.Trainer(
+        callbacks=[MetricsPlot(), AttentionMap()],
+        logger=False,
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        enable_progress_bar=False,
+    ).validate(model, trainer.val_dataloaders, verbose=False)
+    assert not list(tmp_path.rglob("*.png"))

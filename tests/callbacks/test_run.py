@@ -1,0 +1,68 @@
+import random
+
+import lightning.pytorch as L
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+
+from lightning_rnnattn.callbacks import AttentionMap, MetricsPlot, SampledText, Throughput
+from lightning_rnnattn.callbacks.run import observing, replacing, run_dir
+
+from .tiny import TinyModel
+
+
+@pytest.mark.parametrize(
+    ("logger", "expected"),
+    [
+        (lambda path: False, "."),
+        (lambda path: CSVLogger(path, name="runs", version=3), "runs/version_3"),
+        (lambda path: TensorBoardLogger(path, name="runs", version="a", sub_dir="b"), "runs/a/b"),
+        (lambda path: WandbLogger(save_dir=path, project="p", id="x", offline=True), "p/x"),
+    ],
+    ids=["none", "csv", "tensorboard", "wandb"],
+)
+def test_run_dir(tmp_path, logger, expected):
+    trainer = L.Trainer(default_root_dir=tmp_path, logger=logger(tmp_path), accelerator="cpu")
+    assert run_dir(trainer) == tmp_path / expected
+
+
+def test_observing_leaves_no_trace():
+    model = TinyModel()
+    model.rnn.eval()
+    trainer = L.Trainer(logger=False, accelerator="cpu")
+    torch.manual_seed(0), random.seed(0), np.random.seed(0)
+    expected = torch.rand(1), random.random(), np.random.rand()
+    torch.manual_seed(0), random.seed(0), np.random.seed(0)
+    with observing(trainer, model):
+        assert not any(child.training for child in model.modules())
+        assert not torch.is_grad_enabled()
+        torch.rand(1), random.random(), np.random.rand()
+    assert (torch.rand(1), random.random(), np.random.rand()) == expected
+    assert model.training
+    assert not model.rnn.training
+
+
+def test_replacing_keeps_the_file_before_on_error(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("whole")
+
+    def fail(partial):
+        partial.write_text("ha")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"), replacing(path) as partial:
+        fail(partial)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("file.txt", "whole")]
+
+
+def test_training_is_the_same_with_and_without(fit):
+    _, alone = fit()
+    _, watched = fit(AttentionMap(), MetricsPlot(), SampledText(["to"], 5), Throughput())
+    for name, value in alone.state_dict().items():
+        assert torch.equal(value, watched.state_dict()[name]), name
+
+
+def test_fast_dev_run_writes_nothing(fit, tmp_path):
+    fit(AttentionMap(), MetricsPlot(), SampledText(["to"], 5), Throughput(), fast_dev_run=True)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
