@@ -1,0 +1,106 @@
+"""What the command line takes from a checkpoint."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+
+from lightning_rnnattn.cli.early import EarlyOptions
+from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.modules import read_checkpoint
+from lightning_rnnattn.tokenizers import Tokenizer
+
+SEARCHED = ("last", "best")
+"""Values of `--ckpt_path` that stand for a file of an earlier run."""
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """What a checkpoint says before anything is built.
+
+    Attributes:
+        defaults: the parser's defaults for `model` and `data`.
+        tokenizer: what the ids that the weights were trained on mean.
+        weights: what a new run starts from (`--init_from`).
+    """
+
+    defaults: dict[str, Any] = field(default_factory=dict)
+    tokenizer: Tokenizer | None = None
+    weights: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, early: EarlyOptions) -> "CheckpointSettings":
+        """Reads the checkpoint of `--ckpt_path` (to go on) or `--init_from` (to start anew from weights and tokenizer).
+
+        Raises:
+            UserError: both are given, or the checkpoint cannot be read or trusted.
+        """
+        if early.ckpt_path and early.init_from:
+            raise UserError("--ckpt_path goes on with a run, --init_from starts a new one: give one of them")
+        if early.init_from:
+            checkpoint = read_checkpoint(early.init_from)
+            return cls(_specs(checkpoint, model="hyper_parameters"), _tokenizer(checkpoint), checkpoint["state_dict"])
+        if early.ckpt_path and early.ckpt_path not in (*SEARCHED, "hpc"):  # the latter is Lightning's, under SLURM
+            checkpoint = read_checkpoint(early.ckpt_path)
+            specs = _specs(checkpoint, model="hyper_parameters", data="datamodule_hyper_parameters")
+            return cls(specs, _tokenizer(checkpoint))
+        return cls()
+
+
+def earlier_checkpoint(trainer: Trainer, module: LightningModule, name: str) -> Path:
+    """The newest `last` or `best` checkpoint of an earlier run whose weights fit the module.
+
+    Lightning's own `last` looks into the folder of the *new* run (`version_1`), finds nothing there and silently starts
+    anew. This looks at all runs that share a logger's `save_dir` and `name`, and into the `dirpath` of the checkpoint
+    callbacks.
+
+    Raises:
+        UserError: there is none.
+    """
+    folders = [Path(logger.save_dir or trainer.default_root_dir) / str(logger.name or "") for logger in trainer.loggers]
+    folders += [
+        Path(given) for callback in trainer.checkpoint_callbacks if (given := getattr(callback, "dirpath", None))
+    ]
+    folders = list(dict.fromkeys(folders or [Path(trainer.default_root_dir)]))
+    found = {path for folder in folders for path in folder.rglob(f"{name}*.ckpt")}
+    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        if not _misfits(module, read_checkpoint(path)["state_dict"]):
+            return path
+    where = " or ".join(map(str, folders))
+    what = f"none of the {len(found)} fits this model" if found else "there is none of an earlier run"
+    raise UserError(f"--ckpt_path {name}: {what} under {where}; leave it out to start anew")
+
+
+def load_weights(module: LightningModule, weights: dict[str, Any], source: str) -> None:
+    """Loads the weights that `--init_from` names.
+
+    Raises:
+        UserError: names or shapes differ; the message has the first ones.
+    """
+    if wrong := _misfits(module, weights):
+        names = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+        raise UserError(f"--init_from {source}: does not fit this {type(module).__name__}: {names} differ")
+    module.load_state_dict(weights)
+
+
+def _misfits(module: LightningModule, weights: dict[str, Any]) -> list[str]:
+    """The names of parameters and buffers that only one side has, or that have another shape."""
+    own = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    other = {name: tensor.shape for name, tensor in weights.items()}
+    return [name for name in own | other if own.get(name) != other.get(name)]
+
+
+def _specs(checkpoint: dict[str, Any], **keys: str) -> dict[str, Any]:
+    specs = {}
+    for name, key in keys.items():
+        arguments = dict(checkpoint.get(key, {}))
+        arguments.pop("_instantiator", None)
+        if class_path := arguments.pop("_class_path", None):
+            specs[name] = {"class_path": class_path, "init_args": arguments}
+    return specs
+
+
+def _tokenizer(checkpoint: dict[str, Any]) -> Tokenizer | None:
+    text = checkpoint.get("tokenizer")
+    return None if text is None else Tokenizer.from_str(text)

@@ -1,0 +1,72 @@
+"""Configurations: read by name, saved with the run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
+
+from lightning_rnnattn.callbacks.run import run_dir
+from lightning_rnnattn.cli.early import import_modules
+from lightning_rnnattn.cli.errors import nearest, subclass_names
+from lightning_rnnattn.cli.resources import find_config, read_yaml
+from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.modules import SequenceModule
+
+
+class ConfigFile(ActionConfigFile):
+    """`--config`: a YAML file, a shipped one by name, or a part.
+
+    A part is the YAML of one class (`class_path` and `init_args` at its top). It can be referred to from another file
+    (`model: ../model/lstm.yaml`) and, since its class says whether it is a model or data, given to `--config` as well.
+    """
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Applies one configuration."""
+        if not values.lstrip().startswith("{"):
+            path = find_config(values).absolute()
+            settings = read_yaml(path) or {}
+            key = _key_of(path, settings["class_path"]) if "class_path" in settings else None
+            values = json.dumps({key: str(path)}) if key else str(path)
+        super().__call__(parser, namespace, values, option_string)
+
+
+def _key_of(part: Path, class_path: str) -> str:
+    module, _, name = class_path.rpartition(".")
+    if module:
+        import_modules((module,))
+    for key, base in (("model", SequenceModule), ("data", LightningDataModule)):
+        if name in subclass_names(base):
+            return key
+    known = subclass_names(SequenceModule) | subclass_names(LightningDataModule)
+    raise UserError(f"--config {part}: no model or data module {class_path!r}{nearest(name, known)}")
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves the complete configuration of a run as `config.yaml` in the folder of its logs and checkpoints.
+
+    Lightning's own saves to the logger's `log_dir`, which for W&B is shared by all runs, and so stops the second run.
+    """
+
+    def __init__(self, parser: LightningArgumentParser, config: Any, **kwargs: Any) -> None:
+        super().__init__(parser, config, **kwargs, save_to_log_dir=False)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Finds the run's folder, which all ranks do together, before rank zero writes."""
+        self.folder = run_dir(trainer)
+        super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Writes the file; W&B gets it as settings and as a file too."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / self.config_filename
+        self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                settings = read_yaml(path)
+                logger.experiment.config.update({"cli": settings}, allow_val_change=True)
+                # Below a folder, since W&B keeps a config.yaml of its own.
+                logger.experiment.save(str(path), base_path=str(self.folder.parent), policy="now")

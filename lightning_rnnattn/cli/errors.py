@@ -1,0 +1,37 @@
+"""Short messages for wrong input: what is wrong, and the nearest right name."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from lightning_rnnattn.errors import UserError
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A question that names what was probably meant, or nothing where nothing is near."""
+    close = get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def user_error(error: BaseException) -> UserError | None:
+    """What a user did wrong, or None where the program is at fault.
+
+    Args:
+        error: what was raised. jsonargparse wraps what goes wrong while it builds objects, so its causes are searched.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's; importing it would take seconds
+        return UserError(str(error))
+    if str(error).startswith("Error(s) in loading state_dict"):
+        first = str(error).partition("\n")[2].strip().partition("\n")[0]
+        return UserError(f"the checkpoint does not fit the model: {first}")
+    return None
+
+
+def subclass_names(base: type) -> set[str]:
+    """The names of all classes that derive from one, of those imported so far."""
+    children: list[type] = base.__subclasses__()
+    return {child.__name__ for child in children}.union(*map(subclass_names, children))

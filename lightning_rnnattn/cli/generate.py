@@ -1,0 +1,77 @@
+"""`lightning_rnnattn generate`: continue prompts with the language model in a checkpoint."""
+
+import sys
+from typing import Any
+
+from lightning_rnnattn.cli.early import early_options, import_modules
+from lightning_rnnattn.cli.plain import PlainParser
+from lightning_rnnattn.errors import UserError
+
+SEPARATOR = "\n\n---\n\n"  # between texts, where there are several
+
+
+def make_parser() -> PlainParser:
+    """Makes the parser of the options."""
+    parser = PlainParser("generate", "Continue prompts, several at once; each comes out as if it were alone.")
+    parser.add_argument("--ckpt_path", required=True, help="the checkpoint of a language model")
+    parser.add_argument("--prompt", action="append", help="a text to continue; repeatable; else the lines of stdin")
+    parser.add_argument("--max_new_tokens", type=int, default=300, help="tokens to add (default: 300)")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, help="divides the logits; 0: the likeliest (default: 1)"
+    )
+    parser.add_argument("--top_k", type=int, help="draw among the k likeliest tokens only")
+    parser.add_argument("--top_p", type=float, help="draw among the likeliest tokens of this joint probability")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws; text i draws with seed + i (default: 0)")
+    parser.add_argument("--num_samples", type=int, default=1, help="texts for each prompt (default: 1)")
+    parser.add_argument("--batch_size", type=int, default=64, help="texts that are continued at once (default: 64)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU where there is one)")
+    parser.add_argument("--import", action="append", metavar="MODULE", help="a module of yours to import first")
+    return parser
+
+
+def run(command: str, args: list[str]) -> None:
+    """Prints every prompt with its continuation.
+
+    Raises:
+        UserError: for options, prompts or a checkpoint that cannot be used.
+    """
+    options = make_parser().parse_args(args)
+    for name in ("num_samples", "batch_size"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} is {getattr(options, name)}: it must be at least 1")
+    import torch
+
+    from lightning_rnnattn.decoding import generate
+    from lightning_rnnattn.modules import load
+
+    import_modules(early_options(args).modules)
+    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model: Any = load(options.ckpt_path, map_location=device)
+    if model.tokenizer is None or not hasattr(model, "prefill"):
+        raise UserError(f"--ckpt_path {options.ckpt_path}: {type(model).__name__} cannot write text")
+
+    prompts = [prompt for prompt in options.prompt or _stdin() for _ in range(options.num_samples)]
+    for start in range(0, len(prompts), options.batch_size):
+        batch = prompts[start : start + options.batch_size]
+        encoded = [torch.tensor(model.tokenizer.encode(prompt), device=device) for prompt in batch]
+        continuations = generate(
+            model,
+            encoded,
+            max_new_tokens=options.max_new_tokens,
+            temperature=options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
+            seed=options.seed + start,
+        )
+        texts = [model.tokenizer.decode([*ids.tolist(), *new]) for ids, new in zip(encoded, continuations, strict=True)]
+        print(SEPARATOR.removeprefix("\n") if start else "", end="")
+        print(*texts, sep=SEPARATOR, flush=True)
+
+
+def _stdin() -> list[str]:
+    if sys.stdin.isatty():
+        sys.stderr.write("Type prompts, one a line; Ctrl-D ends.\n")
+    prompts = sys.stdin.read().splitlines()
+    if not prompts:
+        raise UserError("nothing to continue: give --prompt, or prompts on standard input, one a line")
+    return prompts

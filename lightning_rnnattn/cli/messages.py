@@ -1,0 +1,137 @@
+"""jsonargparse's messages retell every type that was tried; here they become one line: key, fault, nearest name."""
+
+import re
+from collections.abc import Iterator
+from pkgutil import resolve_name
+from typing import Any, get_args
+
+from jsonargparse import ArgumentParser
+
+from lightning_rnnattn.cli.errors import nearest, subclass_names
+
+CALLABLE = "expects a function or a callable class: "
+
+# The earliest of these in a message is its innermost reason; what stands before it says which key it is about.
+REASONS = {
+    "option": r"Option '(?P<name>[\w.]+)' is not accepted|does not accept option '(?P<key>[\w.]+)'"
+    r"|unrecognized arguments: --(?P<flag>[^\s=]+)",
+    "required": r"the following arguments are required: (?:\w+\.)?(?P<name>[\w.]+)"
+    r"|Option '(?P<key>[\w.]+)' is required",
+    "class": r"Expected a dot import path string: (?P<name>.+?)(?=\. Got value|$)"
+    r"|Unexpected import path format: (?P<path>\S+)"
+    r"|(?P<absent>No module named '[^']+'|module '[^']+' has no attribute '[^']+')"
+    r"|Expected an instantiatable class, (?P<abstract>but is abstract)"
+    r"|Not a valid subclass of (?P<base>\w+)"
+    r"|Import path does not correspond|Expected '[\w.]+' to be a subclass",
+    "type": r"Expected (?!a dot).+?(?=\. Got value|$)",
+}
+
+
+def short_message(message: str, parser: ArgumentParser) -> str:
+    """Says in one line what a message of jsonargparse is about.
+
+    Args:
+        message: what jsonargparse said.
+        parser: the subcommand's parser, which knows the keys.
+    """
+    message = re.sub(r"^\s*- Expected a path but .*\n", "", message, flags=re.MULTILINE)
+    matches = [(match, kind) for kind, reason in REASONS.items() if (match := re.search(reason, message, re.MULTILINE))]
+    if not matches:
+        return message
+    match, kind = min(matches, key=lambda pair: pair[0].start())
+    try:
+        return {"option": _option, "required": _required, "class": _class, "type": _type}[kind](match, parser)
+    except (ValueError, TypeError, AttributeError, ImportError):  # a message of another form: better long than lost
+        return message
+
+
+def _option(match: re.Match[str], parser: ArgumentParser) -> str:
+    key = match["key"] or match["flag"]
+    if key:  # at the top level, where the parser knows all keys
+        known = [action.dest for action in parser._actions]
+        root, *_ = key.split(".")
+        return f"no option {key}{nearest(key, known) or nearest(root, known)}"
+    close = nearest(match["name"], _arguments(_holder(match, option=True)))
+    return f"no option {'.'.join([*_keys(match), match['name']])}{close}"
+
+
+def _required(match: re.Match[str], parser: ArgumentParser) -> str:
+    if match["name"]:
+        return f"--{match['name']} is missing: give a class, or a --config that has one"
+    return f"{'.'.join([*_keys(match), match['key']])} is missing"
+
+
+def _class(match: re.Match[str], parser: ArgumentParser) -> str:
+    *parents, key = _keys(match)
+    given = match["name"] or match["path"] or _given(match)
+    if not match["base"] and re.search(r"[/\\]|\.ya?ml$", given):
+        return f"{'.'.join([*parents, key])}: no file {given!r}"
+    holder = _holder(match)
+    annotation = (_arguments(holder) if holder else _types(parser)).get(key)
+    bases = dict.fromkeys(_classes(annotation))
+    kind = " or ".join(base.__name__ for base in bases)
+    if match["base"]:
+        return f"{'.'.join([*parents, key])}: which {match['base']}? give its class_path"
+    if match["abstract"]:
+        return f"{'.'.join([*parents, key])}: {given} is abstract: name one of its subclasses"
+    if not (match["name"] or match["absent"]):
+        return f"{'.'.join([*parents, key])}: {given} is no {kind}"
+    names = set().union(*map(subclass_names, bases))
+    why = f" ({match[0]})" if match["absent"] else ""
+    return f"{'.'.join([*parents, key])}: no {kind} {given!r}{why}{nearest(given.rpartition('.')[2], names)}"
+
+
+def _type(match: re.Match[str], parser: ArgumentParser) -> str:
+    tried = re.match(r"(?:(?:\s*- )?Expected .*\n?)+", match.string[match.start() :])
+    kinds = re.findall(r"Expected (?:an? )?(.+?)(?=\. Got value|$)", tried[0] if tried else match[0], re.MULTILINE)
+    named = (re.sub(r"<class '([\w.]+)'>|typing\.", r"\1", kind) for kind in kinds)
+    expected = " or ".join(name for name in named if name != "NoneType") or "nothing"
+    return f"{'.'.join(_keys(match))}: expected {expected}, not {_given(match)!r}"
+
+
+def _keys(match: re.Match[str]) -> list[str]:
+    return re.findall(r'Parser key "([^"]+)"', match.string[: match.start()])
+
+
+def _given(match: re.Match[str]) -> str:
+    """The value that a message is about: the first one that it tells after its reason."""
+    after = match.string[match.start() :]
+    given = re.search(r"(?:Got value|Given value): (.*?)(?=\. Got value|$)", after, re.MULTILINE)
+    text = given[1] if given else ""
+    nested = re.search(r"(?:val|class_path)='([^']*)'", text)
+    return nested[1] if nested else text
+
+
+def _holder(match: re.Match[str], option: bool = False) -> Any:
+    """The class whose argument a message is about, or None at the top level."""
+    before, after = match.string[: match.start()], match.string[match.start() :]
+    if not option:  # a class path right before the reason is the class at fault, not the one that holds it
+        before = re.sub(r"Problem with given class_path '[^']*':\s*$", "", before)
+    *_, last = before.split("Problem with given class_path ")
+    if CALLABLE in last and (option or 'Parser key "' in last.rpartition(CALLABLE)[2]):
+        factory = re.search(r"Got value: Namespace\(class_path='([\w.]+)'", after)
+        if factory:
+            return resolve_name(factory[1])
+    path = re.match(r"'([\w.]+)'", last)
+    return resolve_name(path[1]) if path else None
+
+
+def _arguments(holder: type) -> dict[str, Any]:
+    """The names and types of a class's arguments, its parents' included."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(holder, fail_untyped=False)
+    return _types(parser)
+
+
+def _types(parser: ArgumentParser) -> dict[str, Any]:
+    return {action.dest: getattr(action, "_typehint", action.type) for action in parser._actions}
+
+
+def _classes(annotation: Any) -> Iterator[type]:
+    """The classes inside a type: of `Callable[[int], RNN] | None`, RNN."""
+    if isinstance(annotation, list):
+        return
+    if isinstance(annotation, type) and annotation not in (type(None), int, str, float, bool, list, dict):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _classes(inner)

@@ -1,0 +1,185 @@
+"""fit, validate, test and predict: Lightning's own command line, with checkpoints that know what they are."""
+
+import logging
+import warnings
+from argparse import ArgumentError
+from dataclasses import replace
+from functools import partial
+from pkgutil import resolve_name
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_info
+
+# Imported for their names, too: jsonargparse finds a class by its short name only once its module is loaded.
+import lightning_rnnattn.data
+import lightning_rnnattn.layers
+import lightning_rnnattn.scores  # noqa: F401
+from lightning_rnnattn.callbacks import PredictionWriter
+from lightning_rnnattn.cli.checkpoints import SEARCHED, CheckpointSettings, earlier_checkpoint, load_weights
+from lightning_rnnattn.cli.config import ConfigFile, SaveConfig
+from lightning_rnnattn.cli.early import EarlyOptions, early_options, import_modules
+from lightning_rnnattn.cli.instantiators import DataInstantiator, ModelInstantiator, optional_model_arguments
+from lightning_rnnattn.cli.messages import short_message
+from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.modules import SequenceModule
+from lightning_rnnattn.modules.spec import spec
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "fit": {
+        "trainer.logger": {"class_path": "CSVLogger", "init_args": {"save_dir": "runs", "name": ""}},
+        "trainer.callbacks": [{"class_path": "BestCheckpoint"}, {"class_path": "LastCheckpoint"}],
+    },
+    "validate": {"trainer.logger": False},  # the result is printed; a folder for each would hide those of runs
+    "test": {"trainer.logger": False},
+    "predict": {"trainer.logger": False, "return_predictions": False},
+}
+
+
+def run(command: str, args: list[str]) -> None:
+    """Runs `fit`, `validate`, `test` or `predict`.
+
+    Args:
+        command: which of them.
+        args: the command line after it.
+
+    Raises:
+        UserError: settings, files or a checkpoint that cannot be used.
+    """
+    early = early_options(args)
+    import_modules(early.modules)
+    with warnings.catch_warnings():
+        _silence(command)
+        TrainingCLI(command, args, early)
+
+
+def _silence(command: str) -> None:
+    """Leaves out what Lightning says that no user of this program can act upon."""
+    warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)` is deprecated")
+    if command != "fit":
+        warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used to create")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return "Tip: For seamless cloud" not in record.getMessage()
+
+
+class TrainingCLI(LightningCLI):
+    """LightningCLI for any `SequenceModule` and any `LightningDataModule`.
+
+    It differs from Lightning's own in what a checkpoint means. With `--ckpt_path` (and `--init_from`, data excepted)
+    the settings in the checkpoint are *defaults*: YAML and flags win, and nothing need be repeated. Its tokenizer goes
+    into the data module. And an argument that the model requires but nobody gave, such as `vocab_size`, is asked of the
+    data module under the same name (`ModelInstantiator`).
+
+    Args:
+        command: the subcommand.
+        args: the command line after it.
+        early: those of its options that must be known first.
+    """
+
+    def __init__(self, command: str, args: list[str], early: EarlyOptions) -> None:
+        self.command = command
+        self.early = early
+        self.checkpoint = CheckpointSettings.of(early)
+        super().__init__(
+            SequenceModule,
+            LightningDataModule,
+            save_config_callback=SaveConfig if command == "fit" else None,
+            seed_everything_default=0,
+            parser_kwargs={"prog": "lightning_rnnattn", "exit_on_error": False, "allow_abbrev": False},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            args=[command, *args],
+            auto_configure_optimizers=False,
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Only the one that runs, since each costs time to set up."""
+        return {self.command: LightningCLI.subcommands()[self.command]}
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Makes a parser whose `--config` also finds what the package ships."""
+        parser = LightningArgumentParser(**kwargs)
+        parser.add_argument(
+            "-c", "--config", action=ConfigFile, help="A YAML file, or a shipped one's name; repeatable."
+        )
+        parser.add_argument("--import", action="append", help="A module of yours to import first; repeatable.")
+        return parser
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds trainer, data and model, in the order in which they are built: the model asks the data for sizes."""
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+        parser.add_lightning_class_args(SequenceModule, "model", subclass_mode=True)
+        optional_model_arguments(parser)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds what only one subcommand has."""
+        if self.command == "fit":
+            parser.add_argument("--init_from", type=str | None, help="Start anew from this checkpoint's weights.")
+        if self.command == "predict":
+            parser.add_argument(
+                "--output", default="predictions.jsonl", help="The file to write, a line for each document."
+            )
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **self.parser_kwargs, **kwargs)
+        parser.set_defaults({"weights_only": True, **DEFAULTS[subcommand], **self.checkpoint.defaults})
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses, without Lightning's warning that `sys.argv` has arguments too; what is wrong becomes one line."""
+        try:
+            self.config = parser.parse_args(args)
+            if self._other_data():  # whose class shares argument names with the checkpoint's, but not their values
+                self._parser(self.command).set_defaults({"data": None})
+                self.config = parser.parse_args(args)
+            if partials := self._partials():  # defaults in Python, which jsonargparse cannot write down
+                plain = {"class_path": self.config[self.command].model.class_path, "init_args": partials}
+                self.config = parser.parse_object({self.command: {"model": plain}}, self.config)
+        except ArgumentError as error:
+            raise UserError(short_message(str(error), self._parser(self.command))) from error
+
+    def _other_data(self) -> bool:
+        default = self.checkpoint.defaults.get("data")
+        if default is None:
+            return False
+        return resolve_name(self.config[self.command].data.class_path) is not resolve_name(default["class_path"])
+
+    def _partials(self) -> dict[str, Any]:
+        arguments = vars(self.config[self.command].model.get("init_args", Namespace()))
+        return {name: spec(value, name) for name, value in arguments.items() if isinstance(value, partial)}
+
+    def _parse_ckpt_path(self) -> None:
+        """Does nothing: Lightning's own lets the checkpoint override YAML and flags."""
+
+    def _add_instantiators(self) -> None:
+        data = DataInstantiator(self, self.checkpoint.tokenizer)
+        self.parser.add_instantiator(data, LightningDataModule)
+        self.parser.add_instantiator(ModelInstantiator(self, data), SequenceModule)
+
+    def before_instantiate_classes(self) -> None:
+        """Adds the writer of predictions, whatever other callbacks there are."""
+        if self.command == "predict":
+            self.trainer_defaults["callbacks"] = [PredictionWriter(self.config.predict.output)]
+
+    def before_fit(self) -> None:
+        """Loads what `--init_from` names."""
+        if self.checkpoint.weights is not None:
+            load_weights(self.model, self.checkpoint.weights, str(self.early.init_from))
+            self.checkpoint = replace(self.checkpoint, weights=None)  # their memory is free from here
+
+    def after_predict(self) -> None:
+        """Says where the predictions are."""
+        rank_zero_info(f"Predictions are in {self.config.predict.output}")
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
+        if (name := kwargs.get("ckpt_path")) in SEARCHED:
+            kwargs["ckpt_path"] = earlier_checkpoint(self.trainer, self.model, name)
+            rank_zero_info(f"--ckpt_path {name}: {kwargs['ckpt_path']}")
+        return kwargs

@@ -1,0 +1,134 @@
+"""Mistakes: each is one line that names the key and the nearest right name, with exit code 2."""
+
+import shlex
+
+import pytest
+
+from lightning_rnnattn.cli import main
+from lightning_rnnattn.cli.errors import nearest, user_error
+from lightning_rnnattn.errors import UserError
+
+RUN = "--model=LanguageModel --data=TinyShakespeare"
+MISTAKES = """\
+--data=TinyShakespeare --model=LanguageModle
+    model: no SequenceModule 'LanguageModle'; did you mean LanguageModel?
+--model=LanguageModel --data=TinyShakespear
+    data: no LightningDataModule 'TinyShakespear'; did you mean TinyShakespeare?
+--data=TinyShakespeare --model=SequenceModule
+    model: SequenceModule is abstract: name one of its subclasses
+--data=TinyShakespeare --model=torch.nn.Linear
+    model: torch.nn.Linear is no SequenceModule
+--data=TinyShakespeare --model=mymods.Mine
+    model: no SequenceModule 'mymods.Mine' (No module named 'mymods')
+--model=LanguageModel
+    --data is missing: give a class, or a --config that has one
+--data=TinyShakespeare
+    --model is missing: give a class, or a --config that has one
+RUN --model.embeding_size=3
+    no option model.embeding_size; did you mean embedding_size?
+RUN --model.embedding_size=x
+    model.embedding_size: expected int, not 'x'
+RUN --model.rnn=LSTN
+    model.rnn: no RNN 'LSTN'; did you mean LSTM?
+RUN --model.rnn=torch.nn.Linear
+    model.rnn: torch.nn.Linear is no RNN
+RUN --model.attention=Attention --model.attention.score=AditiveScore
+    model.attention.score: no AttentionScore 'AditiveScore'; did you mean AdditiveScore?
+RUN --model.attention=Attention --model.attention.num_head=2
+    no option model.attention.num_head; did you mean num_heads?
+RUN --model.attention=Attention --model.attention.window=x
+    model.attention.window: expected int, not 'x'
+RUN --model.optimizer=Adm
+    model.optimizer: no Optimizer 'Adm'; did you mean Adam?
+RUN --model.optimizer=Adam --model.optimizer.learning=1
+    no option model.optimizer.learning
+RUN --data.tokenizer=CharTokeniser
+    data.tokenizer: no TokenizerSpec 'CharTokeniser'; did you mean CharTokenizer?
+RUN --data.batchsize=3
+    no option data.batchsize; did you mean batch_size?
+RUN --trainer.max_step=3
+    no option trainer.max_step; did you mean trainer.max_steps?
+RUN --trainer.max_steps=x
+    trainer.max_steps: expected int, not 'x'
+RUN --trainr.max_steps=3
+    no option trainr.max_steps; did you mean trainer.max_steps?
+RUN --seed_everything=x
+    seed_everything: expected bool or int, not 'x'
+RUN --trainer.callbacks+=ModelCheckpont
+    trainer.callbacks: no Callback 'ModelCheckpont'; did you mean ModelCheckpoint?
+RUN --trainer.callbacks+=ModelCheckpoint --trainer.callbacks.moniter=x
+    no option trainer.callbacks.moniter; did you mean monitor?
+RUN --trainer.logger=TensorBordLogger
+    trainer.logger: no Logger 'TensorBordLogger'; did you mean TensorBoardLogger?
+RUN --import=nowhere
+    --import nowhere: no such module in the working directory or installed
+RUN --config=quikstart
+    --config quikstart: no such file, and no 'quikstart' is shipped; did you mean quickstart.yaml?
+RUN --config
+    -c/--config: expected one argument
+RUN --ckpt_path=nowhere.ckpt
+    nowhere.ckpt: no such checkpoint file
+RUN --ckpt_path=a --init_from=b
+    --ckpt_path goes on with a run, --init_from starts a new one: give one of them
+RUN --trainer.max_time=x
+    `Timer(duration='x')` is not a valid duration. Expected a string in the format DD:HH:MM:SS.
+RUN --model.rnn.dropout=2
+    dropout=2.0 is not a probability in [0, 1)
+""".splitlines()  # what follows `fit`, and the error
+
+
+@pytest.mark.parametrize(("flags", "line"), list(zip(MISTAKES[::2], MISTAKES[1::2], strict=True)))
+def test_flags(fails, flags, line):
+    assert fails("fit", *shlex.split(flags.replace("RUN", RUN))) == line.strip()
+
+
+YAML_MISTAKES = """\
+modle: LanguageModel
+    no option modle; did you mean model?
+trainer: {max_stps: 3}
+    no option trainer.max_stps; did you mean trainer.max_steps?
+model: {class_path: LanguageModel, init_args: {dropuot: 0.5}}
+    no option model.dropuot; did you mean dropout?
+model: {class_path: LanguageModel, init_args: {attention: {class_path: Attention, init_args: {num_heds: 3}}}}
+    no option model.attention.num_heds; did you mean num_heads?
+model: {init_args: {dropout: 0.5}}
+    model: which SequenceModule? give its class_path
+model: ../parts/model.yaml
+    model: no file '../parts/model.yaml'
+trainer: {callbacks: [{class_path: LastCheckpoint, init_args: {dirpth: x}}]}
+    no option trainer.callbacks.dirpth; did you mean dirpath?
+""".splitlines()
+
+
+@pytest.mark.parametrize(("yaml", "line"), list(zip(YAML_MISTAKES[::2], YAML_MISTAKES[1::2], strict=True)))
+def test_yaml(fails, workdir, yaml, line):
+    (workdir / "run.yaml").write_text(yaml)
+    assert fails("fit", "--config=run.yaml", "--data=TinyShakespeare") == line.strip()
+
+
+def test_broken_yaml_names_the_file(fails, workdir):
+    (workdir / "run.yaml").write_text("trainer: [")
+    assert fails("fit", "--config=run.yaml").startswith("run.yaml: while parsing")
+
+
+def test_a_file_that_is_no_checkpoint(fails, workdir):
+    (workdir / "notes.txt").write_text("hello")
+    assert fails("test", "--ckpt_path=notes.txt").startswith("notes.txt: not a checkpoint")
+
+
+def test_a_programming_error_keeps_its_traceback(workdir):
+    (workdir / "broken.py").write_text("1 / 0")
+    with pytest.raises(ZeroDivisionError):
+        main(["fit", "--import=broken"])
+
+
+def test_user_error_is_found_inside_what_wraps_it():
+    wrapped = ValueError("long story")
+    wrapped.__cause__ = UserError("short")
+    assert str(user_error(wrapped)) == "short"
+    assert user_error(ValueError("a bug")) is None
+
+
+def test_nearest():
+    assert nearest("LSTN", ["LSTM", "GRU"]) == "; did you mean LSTM?"
+    assert nearest("xyz", ["LSTM", "GRU"]) == ""

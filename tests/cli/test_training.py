@@ -1,0 +1,196 @@
+"""fit, validate, test and predict: where settings come from, and what a checkpoint contributes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import wandb
+import yaml
+
+from lightning_rnnattn.cli import main
+
+QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+
+
+def saved(folder="runs/version_0"):
+    """The configuration that a run saved."""
+    return yaml.safe_load((Path(folder) / "config.yaml").read_text())
+
+
+def hparams(path="runs/version_0/checkpoints/last.ckpt"):
+    return torch.load(path, weights_only=True)["hyper_parameters"]
+
+
+# -- what a run leaves ------------------------------------------------------------------------------------------------
+
+
+def test_run_folder_has_best_last_and_the_complete_config(trained):
+    names = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
+    assert {"config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= names
+    config = saved(trained)
+    assert config["seed_everything"] == 1
+    assert config["model"]["init_args"]["label_smoothing"] == 0.0  # defaults too
+    assert config["model"]["init_args"]["vocab_size"] is None  # derived from the data, whatever these are next time
+    assert config["trainer"]["max_steps"] == 2
+
+
+def test_the_config_repeats_the_run(fit, small):
+    fit(*small, "--seed_everything=3")
+    main(["fit", "--config=runs/version_0/config.yaml"])
+    first, second = (torch.load(f"runs/version_{i}/checkpoints/last.ckpt", weights_only=True) for i in (0, 1))
+    assert all(torch.equal(first["state_dict"][name], tensor) for name, tensor in second["state_dict"].items())
+
+
+def test_yaml_then_flags_in_their_order(workdir, fit, small):
+    one = "model: {class_path: LanguageModel, init_args: {dropout: 0.1, label_smoothing: 0.1, tie_weights: true}}"
+    (workdir / "one.yaml").write_text(one)
+    (workdir / "two.yaml").write_text("model: {init_args: {dropout: 0.2, label_smoothing: 0.2}}")
+    fit("--config=one.yaml", "--config=two.yaml", *small, "--model.dropout=0.3")
+    init_args = saved()["model"]["init_args"]
+    assert (init_args["dropout"], init_args["label_smoothing"], init_args["tie_weights"]) == (0.3, 0.2, True)
+
+
+def test_the_readme_s_variation_of_the_quickstart(fit):
+    flags = ["--model.attention.score=AdditiveScore", "--model.rnn=GRU", "--model.rnn.hidden_size=8"]
+    fit("--config=quickstart", *flags, "--data.seq_len=8", "--trainer.callbacks=null", "--trainer.val_check_interval=2")
+    init_args = saved("runs/quickstart/version_0")["model"]["init_args"]
+    assert init_args["rnn"]["class_path"].endswith(".GRU")
+    assert init_args["attention"]["init_args"]["score"]["class_path"].endswith(".AdditiveScore")
+    assert init_args["attention"]["init_args"]["window"] == 64  # the quickstart's
+
+
+def test_wandb_twice_in_one_folder(workdir, fit, small):
+    for _ in range(2):
+        fit(*small, "--config=logger/wandb", "--trainer.logger.offline=true")
+        wandb.finish()
+    configs = list(workdir.glob("runs/lightning_rnnattn/*/config.yaml"))
+    assert len(configs) == 2
+    assert len(list(workdir.glob("runs/lightning_rnnattn/*/checkpoints/last.ckpt"))) == 2
+    assert len(list(workdir.glob("runs/wandb/offline-run-*/files/*/config.yaml"))) == 2  # beside W&B's own
+
+
+# -- sizes that the data knows ----------------------------------------------------------------------------------------
+
+
+def test_vocab_size_comes_from_the_data_and_is_recorded(checkpoint):
+    assert hparams(checkpoint)["vocab_size"] == 65
+
+
+def test_a_right_vocab_size_by_hand_is_fine(fit, small):
+    fit(*small, "--model.vocab_size=65")
+    assert hparams()["vocab_size"] == 65
+
+
+def test_a_wrong_vocab_size_by_hand_is_an_error(fails, small):
+    line = fails("fit", *small, "--model.vocab_size=64")
+    assert line == "model.vocab_size is 64, but TinyShakespeare has vocab_size = 65; leave it out to take that"
+
+
+def test_any_required_argument_is_asked_of_the_data(workdir, fit, fails, small):
+    (workdir / "labels.py").write_text(
+        "from lightning_rnnattn import LanguageModel, TinyShakespeare\n"
+        "class Labelled(TinyShakespeare):\n"
+        "    num_labels = 7\n"
+        "class Tagger(LanguageModel):\n"
+        "    def __init__(self, vocab_size: int, num_labels: int, embedding_size: int = 4):\n"
+        "        super().__init__(vocab_size, embedding_size)\n"
+    )
+    fit("--import=labels", "--model=Tagger", "--data=Labelled", "--data.seq_len=8")
+    assert hparams()["num_labels"] == 7
+    line = fails("fit", "--import=labels", "--model=Tagger", "--data=TinyShakespeare")
+    assert line == "model.num_labels is missing: Tagger requires it, and TinyShakespeare has no 'num_labels'"
+
+
+# -- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def test_test_needs_only_the_checkpoint(checkpoint, capsys):
+    main(["test", *QUIET, f"--ckpt_path={checkpoint}", "--trainer.limit_test_batches=2"])
+    assert "test_perplexity" in capsys.readouterr().out
+    assert not Path("runs").exists()  # a test is no run
+
+
+def test_validate_too(checkpoint, capsys):
+    main(["validate", *QUIET, f"--ckpt_path={checkpoint}", "--trainer.limit_val_batches=2"])
+    assert "val_bpc" in capsys.readouterr().out
+
+
+def test_other_files_are_scored_with_the_checkpoint_s_tokenizer(workdir, checkpoint, fails, capsys):
+    (workdir / "other.txt").write_text("To be, or not to be\n" * 20)
+    (workdir / "greek.txt").write_text("Ὦ ξεῖν’\n" * 20)
+    test = ["test", *QUIET, f"--ckpt_path={checkpoint}", "--data=TextDataModule"]
+    main([*test, "--data.test_files=other.txt"])
+    assert "test_perplexity" in capsys.readouterr().out
+    assert "greek.txt:1: character 'Ὦ'" in fails(*test, "--data.test_files=greek.txt")
+
+
+def test_checkpoint_is_the_default_which_yaml_and_flags_override(workdir, checkpoint):
+    (workdir / "more.yaml").write_text("model: {init_args: {label_smoothing: 0.2}}\ntrainer: {max_steps: 3}")
+    main(["fit", *QUIET, f"--ckpt_path={checkpoint}", "--config=more.yaml", "--model.dropout=0.3", "--data.seq_len=8"])
+    resumed = torch.load("runs/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert resumed["global_step"] == 3
+    arguments = resumed["hyper_parameters"]
+    assert (arguments["label_smoothing"], arguments["dropout"]) == (0.2, 0.3)
+    assert arguments["rnn"] == hparams(checkpoint)["rnn"]  # the checkpoint's
+    assert resumed["datamodule_hyper_parameters"]["batch_size"] == 2
+
+
+def test_the_checkpoint_may_be_named_in_yaml(workdir, checkpoint, capsys):
+    (workdir / "test.yaml").write_text(f"ckpt_path: {checkpoint}\ntrainer: {{limit_test_batches: 1}}")
+    main(["test", *QUIET, "--config=test.yaml"])
+    assert "test_loss" in capsys.readouterr().out
+
+
+def test_a_model_that_does_not_fit(checkpoint, fails):
+    line = fails("test", *QUIET, f"--ckpt_path={checkpoint}", "--model.rnn.hidden_size=9")
+    assert line.startswith("the checkpoint does not fit the model: size mismatch for ")
+
+
+def test_init_from_starts_anew_from_weights_and_tokenizer(workdir, checkpoint, fit):
+    (workdir / "mine.txt").write_text("To be, or not to be\n" * 40)
+    fit(f"--init_from={checkpoint}", "--data=TextDataModule", "--data.train_files=mine.txt", "--model.optimizer=SGD",
+        "--model.optimizer.lr=0", "--data.batch_size=2", "--data.seq_len=8")  # fmt: skip
+    before, after = (
+        torch.load(path, weights_only=True) for path in (checkpoint, "runs/version_0/checkpoints/last.ckpt")
+    )
+    assert after["global_step"] == 2
+    assert after["tokenizer"] == before["tokenizer"]  # 65 characters, of which mine.txt has few
+    assert all(torch.equal(before["state_dict"][name], tensor) for name, tensor in after["state_dict"].items())
+
+
+def test_init_from_what_does_not_fit(checkpoint, fails, small):
+    line = fails("fit", *QUIET, *small, f"--init_from={checkpoint}", "--model.embedding_size=5")
+    assert line.endswith("does not fit this LanguageModel: embedding.weight, rnn.kernels.0.weight_ih_l0 differ")
+
+
+def test_last_is_the_newest_earlier_run_of_this_model(fit, fails, small, caplog):
+    fit(*small)
+    fit(*small, "--model.rnn.hidden_size=5")  # newer, but another model
+    fit(*small, "--ckpt_path=last", "--trainer.max_steps=3")
+    assert "--ckpt_path last: runs/version_0/checkpoints/last.ckpt" in caplog.messages
+    resumed = torch.load("runs/version_2/checkpoints/last.ckpt", weights_only=True)
+    assert resumed["global_step"] == 3
+    line = fails("fit", *small, "--model.rnn.hidden_size=6", "--ckpt_path=last")
+    assert line == "--ckpt_path last: none of the 3 fits this model under runs; leave it out to start anew"
+
+
+def test_last_without_an_earlier_run(fails, small):
+    line = fails("fit", *small, *QUIET, "--ckpt_path=last")
+    assert line == "--ckpt_path last: there is none of an earlier run under runs; leave it out to start anew"
+
+
+# -- predict ----------------------------------------------------------------------------------------------------------
+
+
+def test_predict_writes_a_line_for_each_document(workdir, checkpoint):
+    (workdir / "a.txt").write_text("To be\n")
+    (workdir / "b.txt").write_text("or not to be\n")
+    main(
+        ["predict", *QUIET, f"--ckpt_path={checkpoint}", "--data.predict_files=[a.txt, b.txt]", "--output=out/p.jsonl"]
+    )
+    first, second = map(json.loads, Path("out/p.jsonl").read_text().splitlines())
+    assert (first["document"], second["document"]) == ("a.txt", "b.txt")
+    assert "".join(first["tokens"]) == "o be\n"  # the first token is given
+    nats = -sum(second["log_probs"])
+    assert second["perplexity"] == pytest.approx(torch.tensor(nats / len(second["log_probs"])).exp().item(), rel=1e-4)
