@@ -1,7 +1,7 @@
 """Recurrent networks with attention for PyTorch Lightning.
 
-The names below are imported when they are first used, so that ``import lightning_rnnattn`` costs nothing, and layers, scores and
-ops can be used without Lightning.
+The names below are imported when they are first used, so that ``import lightning_rnnattn`` costs nothing, and layers,
+scores and ops can be used without Lightning.
 """
 
 from importlib import import_module
@@ -66,7 +66,7 @@ _PUBLIC = {
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 
-__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_HOME)]
 
 
 def __getattr__(name: str) -> Any:

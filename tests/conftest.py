@@ -5,6 +5,8 @@ import torch
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["OMP_NUM_THREADS"] = "1"  # for the commands that tests start; models this small lose by more
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -22,11 +22,13 @@ from lightning_rnnattn import (
 from lightning_rnnattn.layers import AttentionFactory
 from lightning_rnnattn.tokenizers import CharTokenizer
 
+DOT = partial(Attention, score=DotScore, window=3)
+
 
 class Mine(LanguageModel):
     """A user's subclass, with a default and an argument of its own."""
 
-    def __init__(self, *args, attention: AttentionFactory = partial(Attention, score=DotScore, window=3), extra: int = 5, **kwargs):
+    def __init__(self, *args, attention: AttentionFactory = DOT, extra: int = 5, **kwargs):
         super().__init__(*args, attention=attention, **kwargs)
         self.extra = extra
         self.save_hyperparameters()
@@ -104,7 +106,7 @@ def test_a_subclass_loads_as_itself(tmp_path, data):
 
 @pytest.mark.parametrize("bad", [lambda n: GRU(n, 8), GRU(4, 8)])
 def test_what_cannot_be_recorded_is_refused(bad):
-    with pytest.raises(UserError, match="rnn: a .*functools.partial"):
+    with pytest.raises(UserError, match=r"rnn: a .*functools.partial"):
         LanguageModel(5, rnn=bad)
 
 
@@ -115,7 +117,7 @@ def test_a_class_that_is_not_imported_is_refused_and_never_run(tmp_path, data, m
     torch.save(checkpoint, path)
     (tmp_path / "evil_scores.py").write_text("raise SystemExit('ran')")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(UserError, match="evil_scores.Score.*--import evil_scores"):
+    with pytest.raises(UserError, match=r"evil_scores\.Score.*--import evil_scores"):
         load(path)
     assert "evil_scores" not in sys.modules
 

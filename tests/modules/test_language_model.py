@@ -1,4 +1,5 @@
 from functools import partial
+from itertools import pairwise
 
 import lightning.pytorch as L
 import pytest
@@ -39,7 +40,7 @@ def build(rnn=LSTM, attention=ATTENTIONS[1], **options):
 def cut(size, cuts):
     """Sizes of the pieces of a text that is cut at the given places."""
     places = [0, *sorted({c for c in cuts if 0 < c < size}), size]
-    return [b - a for a, b in zip(places, places[1:], strict=False)]
+    return [b - a for a, b in pairwise(places)]
 
 
 @settings(max_examples=40, deadline=None)

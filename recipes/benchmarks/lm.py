@@ -1,0 +1,229 @@
+"""Language-model training, its data pipeline and generation, each against a named alternative in the same run.
+
+    python recipes/benchmarks/lm.py [--steps 12] [--sizes 200 650] [--threads 2]
+
+Training is a 2-layer LSTM with tied sizes on a vocabulary of 33,278 (WikiText-2's), 20 streams of 35 steps, plain SGD
+with clipping: `LanguageModel` in Lightning's Trainer, overhead included, against the same mathematics in a plain torch
+loop. The two take turns batch by batch, on the same batches, so that a change of the machine's speed meets both.
+Memory is the peak of a process that does one of them only.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lightning_rnnattn import LSTM, Attention, LanguageModel
+from lightning_rnnattn.data import TokenBatch, TokenBatches
+
+VOCAB, BATCH, STEPS = 33_278, 20, 35
+CLIP = 0.25
+
+
+class PlainModel(nn.Module):
+    """Embedding, LSTM, decoder: the loop that everybody writes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(VOCAB, size)
+        self.rnn = nn.LSTM(size, size, num_layers=2, batch_first=True)
+        self.decoder = nn.Linear(size, VOCAB)
+
+    def forward(self, tokens: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        output, state = self.rnn(self.embedding(tokens), state)
+        return self.decoder(output), state
+
+
+class PlainLoop:
+    """One step of training at a time."""
+
+    def __init__(self, size: int) -> None:
+        self.model = PlainModel(size)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+        self.state: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, batch: TokenBatch) -> None:
+        self.optimizer.zero_grad()
+        state = None if self.state is None else tuple(s.detach() for s in self.state)
+        logits, self.state = self.model(batch.tokens, state)  # type: ignore[arg-type]
+        nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten()).backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        self.optimizer.step()
+
+
+class TakingTurns:
+    """A loader that lets another way of training have each batch, too, and times both."""
+
+    def __init__(self, batches: TokenBatches, other: Callable[[TokenBatch], None] | None, steps: int) -> None:
+        self.batches, self.other, self.steps = batches, other, steps
+        self.ours: list[float] = []
+        self.theirs: list[float] = []
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[TokenBatch]:
+        for batch, _ in zip(self.batches, range(self.steps), strict=False):
+            if self.other is not None:
+                start = time.perf_counter()
+                self.other(batch)
+                self.theirs.append(time.perf_counter() - start)
+            start = time.perf_counter()
+            yield batch
+            self.ours.append(time.perf_counter() - start)
+
+
+def our_model(size: int) -> LanguageModel:
+    return LanguageModel(
+        VOCAB, size, rnn=partial(LSTM, hidden_size=size, num_layers=2), optimizer=partial(torch.optim.SGD, lr=0.1)
+    )
+
+
+def trainer(folder: str) -> L.Trainer:
+    return L.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        gradient_clip_val=CLIP,
+        logger=L.loggers.CSVLogger(folder),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def batches() -> TokenBatches:
+    tokens = np.random.default_rng(0).integers(VOCAB, size=BATCH * STEPS * 200 + 1, dtype=np.uint16)
+    return TokenBatches(tokens, BATCH, STEPS)
+
+
+def training(size: int, steps: int) -> dict[str, float]:
+    """Tokens per second of both, and their ratio batch by batch."""
+    torch.manual_seed(0)
+    loader = TakingTurns(batches(), PlainLoop(size), steps)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer(folder).fit(our_model(size), loader)
+    ours, theirs = loader.ours[2:], loader.theirs[2 : len(loader.ours)]
+    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+    quartiles = statistics.quantiles(ratios, n=4)
+    return {
+        "ours": BATCH * STEPS / statistics.median(ours),
+        "plain": BATCH * STEPS / statistics.median(theirs),
+        "ratio": quartiles[1],
+        "ratio_low": quartiles[0],
+        "ratio_high": quartiles[2],
+    }
+
+
+def peak_memory(which: str, size: int) -> float:
+    """MiB that a process has at most, doing three steps of one of the two."""
+    command = [sys.executable, __file__, "--memory_of", which, "--sizes", str(size)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def do_three_steps(which: str, size: int) -> None:
+    torch.manual_seed(0)
+    if which == "plain":
+        loop = PlainLoop(size)
+        for batch, _ in zip(batches(), range(3), strict=False):
+            loop(batch)
+    elif which == "ours":
+        with tempfile.TemporaryDirectory() as folder:
+            trainer(folder).fit(our_model(size), TakingTurns(batches(), None, 3))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def data_pipeline(seconds: float = 1.0) -> float:
+    """Tokens per second of the batches alone, read from disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tokens.npy"
+        np.save(path, np.random.default_rng(0).integers(VOCAB, size=2_000_000, dtype=np.uint16))
+        loader = TokenBatches(np.load(path, mmap_mode="r"), BATCH, STEPS)
+        tokens, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds:
+            for batch in loader:
+                tokens += batch.tokens.numel()
+        return tokens / (time.perf_counter() - start)
+
+
+def generation(repeats: int = 30) -> dict[str, float]:
+    """Milliseconds of a step at token 100 and at token 1,000, window 64, measured in turns."""
+    torch.manual_seed(0)
+    attention = partial(Attention, window=64)
+    model = LanguageModel(VOCAB, 200, rnn=partial(LSTM, hidden_size=200), attention=attention).eval()
+    token, caches = torch.zeros(1, dtype=torch.long), {}
+    with torch.inference_mode():
+        _, cache = model.prefill(token[None], torch.tensor([1]))
+        for position in range(1, 1001):
+            _, cache = model.decode_step(token, cache)
+            if position in (100, 1000):
+                caches[position] = cache
+        times: dict[int, list[float]] = {position: [] for position in caches}
+        for _ in range(repeats):
+            for position, cache in caches.items():
+                start = time.perf_counter()
+                for _ in range(10):
+                    model.decode_step(token, cache)
+                times[position].append((time.perf_counter() - start) / 10)
+    early, late = (statistics.median(times[position]) for position in (100, 1000))
+    return {
+        "early": early * 1e3,
+        "late": late * 1e3,
+        "ratio": statistics.median(b / a for a, b in zip(times[100], times[1000], strict=True)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=14, help="training steps of each, two of them to warm up")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[200, 650], help="units of embedding and LSTM")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--memory_of", choices=["ours", "plain"], help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.memory_of:
+        do_three_steps(args.memory_of, args.sizes[0])
+        return
+
+    print(f"torch {torch.__version__}, {args.threads} threads, vocabulary {VOCAB}, {BATCH} streams x {STEPS} steps\n")
+    print("| units | LanguageModel, tokens/s | plain loop, tokens/s | ratio (quartiles) | peak MiB | plain peak MiB |")
+    print("|---|---|---|---|---|---|")
+    figures: dict[str, object] = {}
+    slowest = float("inf")
+    for size in args.sizes:
+        row = training(size, args.steps)
+        row["peak"], row["plain_peak"] = peak_memory("ours", size), peak_memory("plain", size)
+        spread = f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
+        ours, plain, peak, plain_peak = (f"{row[key]:,.0f}" for key in ("ours", "plain", "peak", "plain_peak"))
+        cells = [size, ours, plain, spread, peak, plain_peak]
+        print("| " + " | ".join(map(str, cells)) + " |")
+        figures[str(size)] = row
+        slowest = min(slowest, row["ours"])
+    figures["data"] = data_pipeline()
+    figures["generation"] = steps = generation()
+    fastest = max(figures[str(size)]["ours"] for size in args.sizes)  # type: ignore[index]
+    times = figures["data"] / fastest  # type: ignore[operator]
+    print(f"\ndata pipeline alone: {figures['data']:,.0f} tokens/s, {times:,.0f} x the fastest training")
+    milliseconds = f"{steps['early']:.2f} ms at token 100, {steps['late']:.2f} ms at token 1,000"
+    print(f"generation: {milliseconds}, ratio {steps['ratio']:.2f}")
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    import logging
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    main()
