@@ -1,0 +1,84 @@
+"""A run that is killed and started again ends as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from lightning_rnnattn.cli import main
+
+STEPS = 60
+ARGS = [
+    "fit",
+    "--model=LanguageModel",
+    "--model.embedding_size=8",
+    "--model.rnn.hidden_size=16",
+    "--model.rnn.num_layers=2",
+    "--model.rnn.dropout=0.2",
+    "--model.attention=Attention",
+    "--model.attention.score=AdditiveScore",
+    "--model.attention.window=12",
+    "--model.attention.dropout=0.2",
+    "--model.dropout=0.2",
+    "--data=TextDataModule",
+    "--data.train_files=text.txt",
+    "--data.val_fraction=0.2",
+    "--data.batch_size=2",
+    "--data.seq_len=8",
+    f"--trainer.max_steps={STEPS}",
+    "--trainer.val_check_interval=7",
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_model_summary=false",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.callbacks+=LastCheckpoint",
+    "--trainer.callbacks.every_n_train_steps=1",
+    "--trainer.callbacks+=SampledText",
+    "--trainer.callbacks.prompts=[to]",
+    "--trainer.callbacks.max_new_tokens=5",
+]
+
+
+def last_checkpoint(folder: Path) -> dict:
+    newest = max(folder.glob("**/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    return torch.load(newest, weights_only=True)
+
+
+def prepare(folder: Path) -> Path:
+    folder.mkdir()
+    # Some 22 batches to an epoch: the run passes several, and a validation every 7 steps.
+    (folder / "text.txt").write_text("to be or not to be, that is the question\n" * 11)
+    return folder
+
+
+def test_a_killed_run_resumes_bit_for_bit(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_RNNATTN_CACHE", str(tmp_path / "cache"))
+    whole, killed = prepare(tmp_path / "whole"), prepare(tmp_path / "killed")
+    monkeypatch.chdir(whole)
+    main(ARGS)
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-m", "lightning_rnnattn", *ARGS], cwd=killed, env=environment)
+    written = killed / "runs" / "version_0" / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if written.exists() and torch.load(written, weights_only=True)["global_step"] >= 5:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    stopped = torch.load(written, weights_only=True)
+    assert 5 <= stopped["global_step"] < STEPS
+
+    monkeypatch.chdir(killed)
+    main([*ARGS, "--ckpt_path=last"])
+    expected, resumed = last_checkpoint(whole), last_checkpoint(killed)
+    assert expected["global_step"] == resumed["global_step"] == STEPS
+    for name, tensor in expected["state_dict"].items():
+        assert torch.equal(tensor, resumed["state_dict"][name]), name
+    for key, state in expected["optimizer_states"][0]["state"].items():
+        for name, tensor in state.items():
+            assert torch.equal(tensor, resumed["optimizer_states"][0]["state"][key][name]), (key, name)
