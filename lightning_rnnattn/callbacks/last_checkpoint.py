@@ -6,13 +6,13 @@ from datetime import timedelta
 from types import FrameType
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from lightning_rnnattn.callbacks.checkpoint import RunCheckpoint
-from lightning_rnnattn.callbacks.run import validates
+from lightning_rnnattn.callbacks.run import go_behind_others, validates
 
 
 class LastCheckpoint(RunCheckpoint):
@@ -52,10 +52,7 @@ class LastCheckpoint(RunCheckpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Go behind the other callbacks: what they have just learnt (the best score, say) belongs into the file."""
         super().setup(trainer, pl_module, stage)
-        # A new list, because Lightning is walking through the old one right now.
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        others = [callback for callback in callbacks if callback is not self]
-        trainer.callbacks = [*others, self]  # type: ignore[attr-defined]
+        go_behind_others(trainer, self)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over Ctrl-C."""

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from lightning_rnnattn.callbacks.best_checkpoint import BestCheckpoint
 from lightning_rnnattn.callbacks.last_checkpoint import LastCheckpoint
-from lightning_rnnattn.callbacks.run import RunCallback, writes
+from lightning_rnnattn.callbacks.run import RunCallback, go_behind_others, writes
 
 _COMMANDS = (
     "lightning_rnnattn test --ckpt_path {best}",
@@ -32,10 +32,21 @@ class NextSteps(RunCallback):
 
     def __init__(self, commands: Sequence[str] = _COMMANDS) -> None:
         self.commands = list(commands)
+        self._done = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Go behind the progress bar, which would break long lines while it is on the screen."""
+        super().setup(trainer, pl_module, stage)
+        go_behind_others(trainer, self)
+        self._done = False
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember that the fit came to its end."""
+        self._done = True
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Print it."""
-        if not writes(trainer):
+        if not self._done or not writes(trainer):
             return
         checkpoints = self._checkpoints(trainer)
         written = {"metrics": self.folder / "metrics.csv", **self._written(trainer)}

@@ -50,6 +50,13 @@ class RunCallback(Callback):
         self.folder = run_dir(trainer)
 
 
+def go_behind_others(trainer: Trainer, callback: Callback) -> None:
+    """Moves a callback to the end of the trainer's; to be called in `setup`."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    # A new list, because Lightning is walking through the old one right now.
+    trainer.callbacks = [*(other for other in callbacks if other is not callback), callback]  # type: ignore[attr-defined]
+
+
 def writes(trainer: Trainer) -> bool:
     """Whether this process writes files: rank zero, and not in a ``fast_dev_run``."""
     return trainer.is_global_zero and not trainer.fast_dev_run  # type: ignore[attr-defined]
