@@ -61,13 +61,25 @@ def test_autocast_sums_in_float32(setting, dtype, monkeypatch):
     assert torch.autograd.grad(plain.sum(), v)[0].dtype == torch.float32
 
 
-def test_a_second_derivative_is_refused():
+def test_a_second_derivative_is_refused(monkeypatch):
+    monkeypatch.setenv(paths.SETTING, "blocked")
     query = torch.randn(2, 3, requires_grad=True)
     (grad,) = torch.autograd.grad(
         additive_score(query, torch.randn(4, 3), torch.randn(3)).sum(), query, create_graph=True
     )
     with pytest.raises(RuntimeError, match="differentiable once"):
         grad.sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_small_work_takes_the_formula_and_agrees_with_the_paths(monkeypatch, dtype):
+    query, key, v = (torch.randn(*shape).to(dtype) for shape in ((2, 3, 4, 8), (2, 3, 5, 8), (3, 8)))
+    assert paths.is_small(query, key)
+    assert not paths.is_small(query.expand(100, 2, 3, 4, 8), key.repeat(1, 1, 10, 1))
+    plain = additive_score(query, additive_key(key), v)
+    monkeypatch.setenv(paths.SETTING, "blocked")
+    assert not paths.is_small(query, key)
+    torch.testing.assert_close(plain, additive_score(query, key, v))
 
 
 @pytest.mark.parametrize(

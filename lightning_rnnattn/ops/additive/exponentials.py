@@ -49,6 +49,11 @@ def additive_key(key: Tensor) -> AdditiveKey:
     return AdditiveKey(key, exponential(wide), wide.abs().amax(-1, keepdim=True))
 
 
+def raw_key(key: Tensor | AdditiveKey) -> Tensor:
+    """The projected keys, prepared or not."""
+    return key.key if isinstance(key, AdditiveKey) else key
+
+
 def upcast(x: Tensor) -> Tensor:
     """Half precision to float32: sums of D terms and exponentials are taken in no less."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.ops.additive import blocked, native, triton_path
-from lightning_rnnattn.ops.additive.exponentials import AdditiveKey
+from lightning_rnnattn.ops.additive.exponentials import AdditiveKey, raw_key
 
 SETTING = "LIGHTNING_RNNATTN_ADDITIVE"
+_SMALL = 1 << 16
 
 
 class Path(Protocol):
@@ -40,10 +41,9 @@ def choose(dtype: torch.dtype, device: torch.device) -> Path:
     - ``blocked``: everything else, in eager torch.
 
     Nothing but dtype, device, what is installed and one setting decides, never the time that something took, so that
-    a resumed run takes the path of the run that it resumes. Sizes do not matter: each path is the fastest of those
-    available at every size. The setting is the environment variable ``LIGHTNING_RNNATTN_ADDITIVE``: ``auto`` as above
-    (the default), ``blocked`` to compile nothing, ``native`` or ``triton`` to fail where float32 would not take this
-    path.
+    a resumed run takes the path of the run that it resumes. Sizes matter only to `is_small`. The setting is the
+    environment variable ``LIGHTNING_RNNATTN_ADDITIVE``: ``auto`` as above (the default), ``blocked`` to compile
+    nothing, ``native`` or ``triton`` to fail where float32 would not take this path.
 
     Raises:
         UserError: if the setting is unknown, or demands a path that this machine lacks.
@@ -60,6 +60,18 @@ def choose(dtype: torch.dtype, device: torch.device) -> Path:
     if setting != "auto":
         raise UserError(f"{SETTING}={setting} cannot run on {device.type} here: a compiler or triton is missing")
     return cast(Path, blocked)
+
+
+def is_small(query: Tensor, key: Tensor | AdditiveKey) -> bool:
+    """Whether the plain formula serves best: on a CPU, for at most 2^16 elements (T·S·D over batch and heads).
+
+    There the calls cost more than the arithmetic, and the tensor of tanh units, 256 KiB at most, stays in the cache.
+    Any setting but ``auto`` sends small work down the paths of `choose`, too; so does a compiler that traces, for
+    which sizes may be symbols.
+    """
+    if query.device.type != "cpu" or torch.compiler.is_compiling() or os.environ.get(SETTING, "auto") != "auto":
+        return False
+    return query.numel() * raw_key(key).shape[-2] <= _SMALL
 
 
 def fuses_values(dtype: torch.dtype, device: torch.device) -> bool:

@@ -4,15 +4,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_rnnattn.ops.additive.exponentials import AdditiveKey
+from lightning_rnnattn.ops.additive.exponentials import AdditiveKey, raw_key
 from lightning_rnnattn.ops.masks import combine_masks
 from lightning_rnnattn.ops.softmax import masked_softmax
 
 
 def additive_score_reference(query: Tensor, key: Tensor | AdditiveKey, v: Tensor) -> Tensor:
     """`additive_score` as its equation reads."""
-    key = key.key if isinstance(key, AdditiveKey) else key
-    units = torch.tanh(query.unsqueeze(-2) + key.unsqueeze(-3))
+    units = torch.tanh(query.unsqueeze(-2) + raw_key(key).unsqueeze(-3))
     return (units * v[..., None, None, :]).sum(-1)
 
 

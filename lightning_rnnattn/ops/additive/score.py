@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_rnnattn.ops.additive.exponentials import AdditiveKey, additive_key, upcast
-from lightning_rnnattn.ops.additive.paths import choose
+from lightning_rnnattn.ops.additive.exponentials import AdditiveKey, additive_key, raw_key, upcast
+from lightning_rnnattn.ops.additive.paths import choose, is_small
+from lightning_rnnattn.ops.additive.reference import additive_score_reference
 
 
 def additive_score(query: Tensor, key: Tensor | AdditiveKey, v: Tensor) -> Tensor:
@@ -36,7 +37,8 @@ def additive_score(query: Tensor, key: Tensor | AdditiveKey, v: Tensor) -> Tenso
 
     Raises:
         ValueError: if the shapes do not fit.
-        RuntimeError: if differentiated twice.
+        RuntimeError: if differentiated twice (small work excepted, see
+            `lightning_rnnattn.ops.additive.paths.is_small`).
 
     Example:
         >>> query, key = torch.tensor([[0.5], [-1.0]]), torch.tensor([[0.5], [1.0], [2.0]])
@@ -57,24 +59,39 @@ def reached_score(query: Tensor, key: Tensor | AdditiveKey, v: Tensor, before: i
         before: keys in reach before a query's own position S - T + t; None for all.
         after: keys in reach after it; None for all. Out of reach, scores are any finite number, to be masked.
     """
+    if is_small(query, key):
+        raw, wide = raw_key(key), upcast(query)
+        leading_dims(query, raw, v)
+        return additive_score_reference(wide, raw.to(wide.dtype), v.to(wide.dtype))
     query, key, v, lead = flatten_heads(query, key, v)
     first, last = reach(query.shape[-2], key.key.shape[-2], before, after)
     score: Tensor = score_op(query, *key, v, first, last)
     return score.view(*lead, *score.shape[-2:])
 
 
-def flatten_heads(query: Tensor, key: Tensor | AdditiveKey, v: Tensor) -> tuple[Tensor, AdditiveKey, Tensor, list[int]]:
-    """Query (N, T, D), keys (N, S, D), v (H, D), in one dtype and contiguous, and the leading dimensions."""
-    raw = key.key if isinstance(key, AdditiveKey) else key
+def leading_dims(query: Tensor, key: Tensor, v: Tensor) -> torch.Size:
+    """The leading dimensions that query and key broadcast to.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
     lead = query.shape[:-2]
-    if lead != raw.shape[:-2]:
-        lead = torch.broadcast_shapes(lead, raw.shape[:-2])
-    heads = 1 if v.dim() == 1 else v.shape[0]
-    if not query.shape[-1] == raw.shape[-1] == v.shape[-1] or v.dim() > 2 or (v.dim() == 2 and lead[-1:] != (heads,)):
+    if lead != key.shape[:-2]:
+        lead = torch.broadcast_shapes(lead, key.shape[:-2])
+    fits_heads = v.dim() == 1 or (v.dim() == 2 and lead[-1:] == v.shape[:1])
+    if not (query.shape[-1] == key.shape[-1] == v.shape[-1] and fits_heads):
         raise ValueError(
-            f"query {tuple(query.shape)}, key {tuple(raw.shape)} and v {tuple(v.shape)} do not fit: expected "
+            f"query {tuple(query.shape)}, key {tuple(key.shape)} and v {tuple(v.shape)} do not fit: expected "
             "(..., T, D), (..., S, D) and (D,), or (..., H, T, D), (..., H, S, D) and (H, D)"
         )
+    return lead
+
+
+def flatten_heads(query: Tensor, key: Tensor | AdditiveKey, v: Tensor) -> tuple[Tensor, AdditiveKey, Tensor, list[int]]:
+    """Query (N, T, D), keys (N, S, D), v (H, D), in one dtype and contiguous, and the leading dimensions."""
+    raw = raw_key(key)
+    lead = leading_dims(query, raw, v)
+    heads = 1 if v.dim() == 1 else v.shape[0]
     query = upcast(query)
     if not isinstance(key, AdditiveKey) or key.exp.dtype != query.dtype:
         key = additive_key(raw.to(query.dtype))
