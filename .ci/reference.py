@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 import sys
+from dataclasses import is_dataclass
 from pathlib import Path
 
 from lightning_rnnattn import callbacks, data, layers, modules, scores, tokenizers
@@ -30,6 +31,7 @@ FAMILIES = {
     "Schedules (`model.lr_scheduler`)": (modules, ["WarmupCosine", "WarmupInverseSquareRoot"]),
     "Callbacks (`trainer.callbacks`)": (callbacks, sorted(n for n in callback_names if n[0].isupper())),
 }
+# What a factory's caller gives, or what only Python can.
 INJECTED = {"self", "query_dim", "key_dim", "hidden_dim", "context_dim", "input_size", "options", "kwargs", "args"}
 
 
@@ -62,7 +64,7 @@ def table() -> str:
 def summary(cls: type) -> str:
     """The first sentence of a docstring."""
     first = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
-    return re.sub(r":math:`([^`]*)`", r"\1", first.split(": see")[0]).replace("``", "`").replace("|", "\\|")
+    return re.sub(r":math:`([^`]*)`", r"\1", re.split("[:;] see", first)[0]).replace("``", "`").replace("|", "\\|")
 
 
 def keys(cls: type) -> list[str]:
@@ -72,7 +74,12 @@ def keys(cls: type) -> list[str]:
         if base.__module__.startswith("lightning_rnnattn") and "__init__" in vars(base):
             signature = inspect.signature(base.__init__)
             for name, parameter in signature.parameters.items():
-                if name not in INJECTED and name not in found:
+                given = name in INJECTED or (name == "num_heads" and issubclass(cls, scores.AttentionScore))
+                if (
+                    not given
+                    and not (name == "optimizer" and parameter.default is parameter.empty)
+                    and name not in found
+                ):
                     found[name] = key(parameter)
             if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
                 break
@@ -84,7 +91,14 @@ def key(parameter: inspect.Parameter) -> str:
     if parameter.default is parameter.empty:
         return f"`{parameter.name}`"
     default = parameter.default
-    shown = default.__name__ if callable(default) else default if isinstance(default, str) else json.dumps(default)
+    if callable(default):
+        shown = default.__name__
+    elif is_dataclass(default):
+        shown = type(default).__name__
+    else:
+        shown = default if isinstance(default, str) else json.dumps(default)
+    if len(shown) > 40:
+        return f"`{parameter.name}`"
     return f"`{parameter.name}={shown}`"
 
 

@@ -50,7 +50,7 @@ class LastCheckpoint(RunCheckpoint):
         self._interrupted = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Go behind the other callbacks: what they have just learnt (the best score, say) belongs into the file."""
+        """Go behind the other callbacks: what they have just learnt (the best score, say) belongs in the file."""
         super().setup(trainer, pl_module, stage)
         go_behind_others(trainer, self)
 

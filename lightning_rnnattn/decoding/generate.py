@@ -97,13 +97,12 @@ def stream(
     uniform = torch.stack([torch.rand(max_new_tokens, generator=g, dtype=torch.float64) for g in generators], dim=-1)
     uniform = uniform.to(tokens.device)
 
-    with torch.inference_mode(), evaluating(model):
-        logits, cache = model.prefill(tokens, lengths)
-        for step in range(max_new_tokens):
+    token, cache = torch.empty(0), None
+    for step in range(max_new_tokens):
+        with torch.inference_mode(), evaluating(model):  # not around the yield: the caller's code is none of its business
+            logits, cache = model.decode_step(token, cache) if step else model.prefill(tokens, lengths)
             token = choose(logits, uniform[step], temperature, top_k, top_p)
-            yield token
-            if step + 1 < max_new_tokens:
-                logits, cache = model.decode_step(token, cache)
+        yield token
 
 
 def choose(

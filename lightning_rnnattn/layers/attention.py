@@ -141,7 +141,7 @@ class Attention(nn.Module):
         Args:
             query: (B, T, query_dim).
             memory: from `memory`.
-            mask: bool, broadcastable to (B, T, S), True = attend, beside the memory's own; None for all.
+            mask: bool, (T, S) or (B, T, S), True = attend, beside the memory's own; None for all.
             is_causal: hide later positions; the last query stands at the last key.
             need_weights: also return the weights (as used for the context, dropout included), at the cost of the fused
                 path.

@@ -62,7 +62,10 @@ class SequenceModule(L.LightningModule, ABC):
         """
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Mean loss per item over the global batch: ranks with fewer items weigh less."""
+        """Mean loss per item over the global batch: ranks with fewer items weigh less.
+
+        ``train_loss`` is that of the own rank's batch, label smoothing included.
+        """
         total, weight = self.step(batch, "train")
         self.log("train_loss", total.detach() / weight.clamp(min=1), prog_bar=True, batch_size=1)
         world_size = self.trainer.world_size
@@ -79,7 +82,7 @@ class SequenceModule(L.LightningModule, ABC):
         if self.lr_scheduler_factory is None:
             return optimizer
         scheduler = self.lr_scheduler_factory(optimizer)
-        config: dict[str, Any] = {"scheduler": scheduler, "interval": getattr(scheduler, "interval", "epoch")}
+        config: dict[str, Any] = {"scheduler": scheduler, "interval": _interval(scheduler)}
         if isinstance(scheduler, ReduceLROnPlateau):
             config["monitor"] = scheduler.monitor
         return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
@@ -90,9 +93,13 @@ class SequenceModule(L.LightningModule, ABC):
         Raises:
             UserError: if the module came with another tokenizer than the data's.
         """
+        self._ranks = []  # of a checkpoint that was merely loaded; one that is resumed is read after this
         tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
         if tokenizer is None:
             return
+        self._take_tokenizer(tokenizer)
+
+    def _take_tokenizer(self, tokenizer: Tokenizer) -> None:
         if self.tokenizer is not None and self.tokenizer != tokenizer:
             raise UserError(
                 "the data's tokenizer is not the one that this model was trained with: "
@@ -120,7 +127,7 @@ class SequenceModule(L.LightningModule, ABC):
         if self.trainer.world_size > 1:
             everyone = self.all_gather(own)
             ranks = [
-                apply_to_collection(everyone, Tensor, lambda x, rank=rank: x[rank])
+                apply_to_collection(everyone, Tensor, lambda x, rank=rank: x[rank].clone())
                 for rank in range(self.trainer.world_size)
             ]
         checkpoint["ranks"] = ranks
@@ -128,7 +135,7 @@ class SequenceModule(L.LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the tokenizer out of the checkpoint, and keeps the rank states until training goes on."""
         if "tokenizer" in checkpoint:
-            self.tokenizer = Tokenizer.from_str(checkpoint["tokenizer"])
+            self._take_tokenizer(Tokenizer.from_str(checkpoint["tokenizer"]))
         self._ranks = checkpoint.get("ranks", [])
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -144,3 +151,9 @@ class SequenceModule(L.LightningModule, ABC):
         plain["_class_path"] = class_path(type(self))
         plain["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
         super()._set_hparams(plain)
+
+
+def _interval(scheduler: Any) -> str:
+    """How often a scheduler steps; torch's cyclic ones count batches."""
+    cyclic = isinstance(scheduler, (torch.optim.lr_scheduler.OneCycleLR, torch.optim.lr_scheduler.CyclicLR))
+    return getattr(scheduler, "interval", "step" if cyclic else "epoch")

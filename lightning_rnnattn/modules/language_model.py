@@ -49,7 +49,7 @@ class LanguageModel(SequenceModule):
         lr_scheduler: see `SequenceModule`.
 
     Raises:
-        UserError: if the recurrent network is bidirectional, or the attention has no window.
+        UserError: if the recurrent network is bidirectional, the attention has no window, or a share is out of range.
 
     Example:
         >>> model = LanguageModel(vocab_size=65, attention=partial(Attention, score=AdditiveScore, window=32))
@@ -72,6 +72,9 @@ class LanguageModel(SequenceModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(optimizer, lr_scheduler)
+        for name, share in (("dropout", dropout), ("label_smoothing", label_smoothing)):
+            if not 0.0 <= share < 1.0:
+                raise UserError(f"{name}={share} must lie in [0, 1)")
         self.dropout = nn.Dropout(dropout)
         self.label_smoothing = label_smoothing
         self.embedding = self.build_embedding(vocab_size, embedding_size)
@@ -191,7 +194,11 @@ class LanguageModel(SequenceModule):
         """Takes up what training carried."""
         super().restore_rank_state(state)
         if state["carried"] is not None:
-            self._carried["train"] = Past(*state["carried"]).map(lambda x: x.to(self.device))
+            self._carried["train"] = Past(*state["carried"]).map(self._like_parameters)
+
+    def _like_parameters(self, x: Tensor) -> Tensor:
+        # The run may be resumed in another precision.
+        return x.to(self.device, self.dtype if x.is_floating_point() else None)  # type: ignore[arg-type]
 
     def num_tokens(self, batch: Any) -> Tensor:
         """Tokens that a batch trains on, for throughput; a tensor, so that no step waits for the device."""

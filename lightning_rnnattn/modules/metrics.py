@@ -4,11 +4,13 @@ import math
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
+from torchmetrics import Metric
 
 
-class LossMetric(MeanMetric):
+class LossMetric(Metric):
     """Mean of losses that come as sums: total over count, in nats per counted item.
+
+    A loss that is not a number makes the mean no number, too.
 
     Example:
         >>> metric = LossMetric()
@@ -18,9 +20,23 @@ class LossMetric(MeanMetric):
         tensor(2.)
     """
 
-    def update(self, total: Tensor, count: Tensor) -> None:  # type: ignore[override]
+    total: Tensor
+    count: Tensor
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, total: Tensor, count: Tensor) -> None:
         """Adds a batch: the sum of its losses, and how many items it has (zero allowed)."""
-        super().update(total / count.clamp(min=1), count)
+        self.total += total.detach()
+        self.count += count
+
+    def compute(self) -> Tensor:
+        """The mean so far; not a number before the first item."""
+        return self.total / self.count
 
 
 class Perplexity(LossMetric):

@@ -22,9 +22,10 @@ def collect_rng() -> dict[str, Tensor]:
 
 def set_rng(states: dict[str, Tensor]) -> None:
     """Puts the generators back into the states of `collect_rng`."""
-    torch.set_rng_state(states["torch"].cpu())
+    # A view into a larger tensor would crash torch.
+    torch.set_rng_state(states["torch"].cpu().clone())
     random.setstate((3, tuple(states["python"].tolist()), None))
     *numpy_state, position = states["numpy"].tolist()
     np.random.set_state(("MT19937", np.array(numpy_state, dtype=np.uint32), position, 0, 0.0))
     if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"].cpu())
+        torch.cuda.set_rng_state(states["cuda"].cpu().clone())

@@ -29,7 +29,9 @@ class WarmupCosine(LambdaLR):
 
 
 class WarmupInverseSquareRoot(LambdaLR):
-    r"""Linear warm-up, then :math:`\sqrt{\text{warmup} / \text{step}}` (after Vaswani et al. 2017, equation 3).
+    r"""Linear warm-up, then down with the inverse square root of the step (after Vaswani et al. 2017, equation 3).
+
+    .. math:: \min(t / w, \sqrt{w / t})
 
     Args:
         optimizer: its learning rate is the highest one.

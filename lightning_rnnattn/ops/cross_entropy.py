@@ -19,9 +19,8 @@ def linear_cross_entropy(
     .. math:: \sum_n -\log \mathrm{softmax}(W x_n + b)_{y_n}
 
     Where the logits are many and torch has ``linear_cross_entropy`` (2.13 and later), they are made, used and dropped
-    in
-    chunks: less memory, and faster. That path has no second derivative. Which path is taken depends on shapes and the
-        version of torch alone.
+    in chunks, which saves memory and time. That path has no second derivative. Which path is taken depends on shapes
+    and the version of torch alone.
 
     Args:
         features: (N, D).
@@ -39,18 +38,19 @@ def linear_cross_entropy(
     if torch.is_autocast_enabled(features.device.type):  # the fused function is unknown to autocast
         dtype = torch.get_autocast_dtype(features.device.type)
         features, weight, bias = features.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    half = features.dtype in (torch.float16, torch.bfloat16)
     loss: Tensor = F.linear_cross_entropy(
         features,
         weight,
         targets,
         linear_bias=bias,
-        reduction="sum",
+        reduction="none" if half else "sum",  # a sum in half precision would round, or overflow
         ignore_index=IGNORE,
         options=torch.nn.LinearCrossEntropyOptions(
             batch_chunk_size=-(-features.shape[0] // num_chunks), chunking_method=None
         ),
     )
-    loss = loss.float() if loss.dtype in (torch.float16, torch.bfloat16) else loss
+    loss = loss.float().sum() if half else loss
     if label_smoothing:
         # The chunked path knows no smoothing. With a share e spread over all classes, the loss is
         # -log p_y + e (logit_y - mean logit).

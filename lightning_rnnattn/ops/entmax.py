@@ -1,6 +1,6 @@
 """Sparse alternatives to softmax: projections onto the simplex that give exact zeros.
 
-Both solve  argmax_p p·x + H(p)  over distributions p, for an entropy H that lets p touch the simplex' faces; the
+Both solve  argmax_p p·x + H(p)  over distributions p, for an entropy H that lets p touch the simplex's faces; the
 solution is a threshold tau of the sorted scores, found exactly (not by bisection), and its Jacobian needs the solution
 only.
 """

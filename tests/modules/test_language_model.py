@@ -21,6 +21,7 @@ from lightning_rnnattn import (
     UserError,
 )
 from lightning_rnnattn.data import TokenBatch
+from lightning_rnnattn.modules import LossMetric
 from lightning_rnnattn.tokenizers import BPETokenizer, CharTokenizer, WordTokenizer
 
 V = 11
@@ -146,8 +147,10 @@ def test_gradients_stop_at_the_batch():
     model = build()
     tokens = torch.randint(V, (1, 4))
     mask = torch.ones(1, 4, dtype=torch.bool)
-    for is_first in (True, False):
-        model.step(TokenBatch(tokens, tokens, mask, is_first), "train").total.backward()
+    model.step(TokenBatch(tokens, tokens, mask, is_first=True), "train").total.backward()
+    carried = model._carried["train"]
+    assert not any(x.requires_grad for x in (*carried.rnn, carried.outputs))
+    model.step(TokenBatch(tokens, tokens, mask, is_first=False), "train").total.backward()
 
 
 @pytest.mark.parametrize(("embedding_size", "projected"), [(8, False), (6, True)])
@@ -182,6 +185,8 @@ def test_residual_starts_as_the_plain_network():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"dropout": 1.5}, "dropout=1.5"),
+        ({"label_smoothing": 2.0}, "label_smoothing=2.0"),
         ({"rnn": partial(LSTM, bidirectional=True)}, "bidirectional must be false"),
         ({"attention": Attention}, "attention.window"),
     ],
@@ -191,7 +196,7 @@ def test_settings_that_a_language_model_cannot_use(options, message):
         LanguageModel(V, **options)
 
 
-def fit(tmp_path, text, tokenizer, **options):
+def fit(tmp_path, text, tokenizer, *, max_steps=3, precision=None, ckpt_path=None, **options):
     path = tmp_path / "text.txt"
     path.write_text(text)
     data = TextDataModule(
@@ -205,7 +210,8 @@ def fit(tmp_path, text, tokenizer, **options):
     )
     trainer = L.Trainer(
         accelerator="cpu",
-        max_steps=3,
+        max_steps=max_steps,
+        precision=precision,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -214,7 +220,7 @@ def fit(tmp_path, text, tokenizer, **options):
     model = LanguageModel(
         data.vocab_size, 8, rnn=partial(GRU, hidden_size=8), attention=partial(Attention, window=4), **options
     )
-    trainer.fit(model, data)
+    trainer.fit(model, data, ckpt_path=ckpt_path)
     return trainer, model, data
 
 
@@ -254,3 +260,41 @@ def test_plateau_scheduler_and_its_monitor(tmp_path):
     [config] = trainer.lr_scheduler_configs
     assert config.monitor == "val_loss"
     assert isinstance(trainer.optimizers[0], torch.optim.SGD)
+
+
+def test_a_loss_that_is_no_number_shows():
+    metric = LossMetric()
+    metric.update(torch.tensor(float("nan")), torch.tensor(3))
+    metric.update(torch.tensor(2.0), torch.tensor(1))
+    assert metric.compute().isnan()
+
+
+def test_a_loaded_model_starts_a_new_run_with_the_new_seed(tmp_path):
+    trainer, _, data = fit(tmp_path, TEXT, CharTokenizer())
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    weights = []
+    for seed in (1, 2):
+        model = LanguageModel.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
+        model.dropout.p = 0.5
+        L.seed_everything(seed, verbose=False)
+        trainer = L.Trainer(
+            accelerator="cpu", max_steps=2, logger=False, enable_checkpointing=False, enable_progress_bar=False
+        )
+        trainer.fit(model, data)
+        weights.append(model.output.weight.detach().clone())
+    assert not torch.equal(*weights)
+
+
+def test_resuming_with_text_of_another_vocabulary_is_refused(tmp_path):
+    trainer, _, _ = fit(tmp_path, TEXT, CharTokenizer())
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match="tokenizer"):
+        fit(tmp_path / "other", TEXT.upper(), CharTokenizer(), ckpt_path=tmp_path / "model.ckpt")
+
+
+def test_a_run_goes_on_in_another_precision(tmp_path):
+    trainer, _, _ = fit(tmp_path, TEXT, CharTokenizer(), precision="bf16-true")
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    trainer, _, _ = fit(tmp_path, TEXT, CharTokenizer(), max_steps=5, ckpt_path=tmp_path / "model.ckpt")
+    assert trainer.global_step == 5

@@ -22,17 +22,24 @@ def test_chunks_change_nothing(monkeypatch, chunk, smoothing, has_bias):
     torch.testing.assert_close(torch.autograd.grad(3 * fused, inputs), torch.autograd.grad(3 * reference, inputs))
 
 
-def test_autocast_gives_a_float32_sum_in_every_path(monkeypatch):
-    features, weight = torch.randn(64, 32, requires_grad=True), torch.randn(200, 32, requires_grad=True)
-    bias, targets = torch.zeros(200, requires_grad=True), torch.randint(200, (64,))
-    exact = linear_cross_entropy_reference(features, weight, targets, bias)
-    for chunk in (1000, 10**9):
-        monkeypatch.setattr(cross_entropy, "_CHUNK_ELEMENTS", chunk)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = linear_cross_entropy(features, weight, targets, bias)
-        assert loss.dtype == torch.float32
-        torch.testing.assert_close(loss, exact, rtol=2e-2, atol=0)
-        assert torch.autograd.grad(loss, weight)[0].dtype == torch.float32
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("chunk", [30_000, 10**9])
+def test_half_precision_rounds_no_sum(monkeypatch, dtype, chunk):
+    monkeypatch.setattr(cross_entropy, "_CHUNK_ELEMENTS", chunk)
+    features, weight = torch.randn(900, 32, requires_grad=True), (0.2 * torch.randn(400, 32)).requires_grad_()
+    bias, targets = torch.zeros(400, requires_grad=True), torch.randint(400, (900,))
+    targets[3] = IGNORE
+    rounded = [x.to(dtype).float() for x in (features, weight)]
+    exact = 20 * linear_cross_entropy_reference(rounded[0], rounded[1], targets, bias)  # beyond the range of float16
+    with torch.autocast("cpu", dtype=dtype):
+        loss = 20 * linear_cross_entropy(features, weight, targets, bias)
+    assert loss.dtype == torch.float32
+    assert loss > torch.finfo(torch.float16).max
+    torch.testing.assert_close(loss, exact, rtol=1e-3, atol=0)
+    [grad] = torch.autograd.grad(loss, weight)
+    [expected] = torch.autograd.grad(exact, weight)
+    assert grad.dtype == torch.float32
+    torch.testing.assert_close(grad, expected, rtol=0.05, atol=0.05 * expected.abs().max().item())
 
 
 def test_without_the_fused_function_the_plain_one_serves(monkeypatch):
