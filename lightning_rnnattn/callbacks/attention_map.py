@@ -9,13 +9,14 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_rnnattn.callbacks.figures import attention_figure, save_figure
-from lightning_rnnattn.callbacks.run import RunCallback, log_image, observes, observing, validates, writes
+from lightning_rnnattn.callbacks.observer import Observer
+from lightning_rnnattn.callbacks.run import log_image, observing, validates, writes
 from lightning_rnnattn.errors import UserError
 
 _LEGEND = "the stronger the mark, the more it looked there"
 
 
-class AttentionMap(RunCallback):
+class AttentionMap(Observer):
     """Draw the attention weights of some examples after every validation, into ``attention/`` in the run's folder.
 
     The examples stay the same over the run, so that one can watch the model learn where to look.
@@ -41,14 +42,12 @@ class AttentionMap(RunCallback):
         max_queries: int = 16,
         every_n_validations: int = 1,
     ) -> None:
+        super().__init__(every_n_validations)
         self.texts = texts
         self.num_examples = num_examples
         self.max_tokens = max_tokens
         self.max_queries = max_queries
-        self.every_n_validations = every_n_validations
         self._examples: list[Tensor] = []
-        self._validations = 0
-        self._last_step = -1
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Encode the examples."""
@@ -62,31 +61,8 @@ class AttentionMap(RunCallback):
         if validates(trainer) and not self._examples:
             self._examples = list(batch.tokens[: self.num_examples, : self.max_tokens].cpu())
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def observe(self, trainer: Trainer, module: LightningModule) -> None:
         """Draw."""
-        if not validates(trainer):
-            return
-        self._validations += 1
-        if self._validations % self.every_n_validations == 0:
-            self._draw(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw, unless the last validation has done so at this very step."""
-        if self._last_step < trainer.global_step:
-            self._draw(trainer, pl_module)
-
-    def state_dict(self) -> dict[str, Any]:
-        """How many validations there were."""
-        return {"validations": self._validations, "last_step": self._last_step}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
-        self._validations, self._last_step = state_dict["validations"], state_dict["last_step"]
-
-    def _draw(self, trainer: Trainer, module: LightningModule) -> None:
-        self._last_step = trainer.global_step
-        if not observes(trainer):
-            return
         model: Any = module
         for number, tokens in enumerate(self._examples, start=1):
             try:

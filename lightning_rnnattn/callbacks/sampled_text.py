@@ -6,14 +6,15 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from lightning_rnnattn.callbacks.run import RunCallback, log_table, observes, observing, validates, writes
+from lightning_rnnattn.callbacks.observer import Observer
+from lightning_rnnattn.callbacks.run import log_table, observing, writes
 from lightning_rnnattn.decoding import generate
 from lightning_rnnattn.errors import UserError
 
 _TABLE_ROWS = 1000  # the newest, so that neither checkpoints nor uploads grow for ever; the file keeps all
 
 
-class SampledText(RunCallback):
+class SampledText(Observer):
     """Let the model write after every validation and at the end; append it to ``samples.md`` in the run's folder.
 
     The samples of one run start from the same prompts and the same seed, so that what changes is the model. W&B gets a
@@ -47,17 +48,15 @@ class SampledText(RunCallback):
         every_n_validations: int = 1,
         filename: str = "samples.md",
     ) -> None:
+        super().__init__(every_n_validations)
         self.prompts = list(prompts)
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
         self.top_k = top_k
         self.top_p = top_p
         self.seed = seed
-        self.every_n_validations = every_n_validations
         self.filename = filename
         self._rows: list[list[Any]] = []
-        self._validations = 0
-        self._last_step = -1
 
     @property
     def state_key(self) -> str:
@@ -71,34 +70,17 @@ class SampledText(RunCallback):
             if not tokenizer.encode(prompt):
                 raise UserError(f"SampledText: the prompt {prompt!r} is empty: give at least one token to begin with")
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write samples."""
-        if not validates(trainer):
-            return
-        self._validations += 1
-        if self._validations % self.every_n_validations == 0:
-            self._sample(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write samples, unless the last validation has done so at this very step."""
-        if self._last_step < trainer.global_step:
-            self._sample(trainer, pl_module)
-
     def state_dict(self) -> dict[str, Any]:
-        """The table so far."""
-        rows = [list(row) for row in self._rows]
-        return {"rows": rows, "validations": self._validations, "last_step": self._last_step}
+        """Adds the table so far."""
+        return {**super().state_dict(), "rows": [list(row) for row in self._rows]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the table."""
+        super().load_state_dict(state_dict)
         self._rows = [list(row) for row in state_dict["rows"]]
-        self._validations = state_dict["validations"]
-        self._last_step = state_dict["last_step"]
 
-    def _sample(self, trainer: Trainer, module: LightningModule) -> None:
-        self._last_step = trainer.global_step
-        if not observes(trainer):
-            return
+    def observe(self, trainer: Trainer, module: LightningModule) -> None:
+        """Write samples."""
         texts = self._texts(trainer, module)
         step = trainer.global_step
         self._rows = [*self._rows, *([step, *row] for row in zip(self.prompts, texts, strict=True))][-_TABLE_ROWS:]

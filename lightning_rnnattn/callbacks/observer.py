@@ -1,0 +1,53 @@
+"""What the callbacks that look at the model after a validation share."""
+
+from abc import abstractmethod
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+
+from lightning_rnnattn.callbacks.run import RunCallback, observes, validates
+
+
+class Observer(RunCallback):
+    """A callback that looks at the model after every so many validations of a fit, and at its end.
+
+    A subclass implements `observe`.
+
+    Args:
+        every_n_validations: look after every so many validations.
+    """
+
+    def __init__(self, every_n_validations: int = 1) -> None:
+        self.every_n_validations = every_n_validations
+        self._validations = 0
+        self._last_step = -1
+
+    @abstractmethod
+    def observe(self, trainer: Trainer, module: LightningModule) -> None:
+        """Looks at the model; called on rank zero, and on every rank where the parameters are sharded."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look, if it is time to."""
+        if not validates(trainer):
+            return
+        self._validations += 1
+        if self._validations % self.every_n_validations == 0:
+            self._look(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look, unless the last validation has done so at this very step."""
+        if self._last_step < trainer.global_step:
+            self._look(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many validations there were."""
+        return {"validations": self._validations, "last_step": self._last_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._validations, self._last_step = state_dict["validations"], state_dict["last_step"]
+
+    def _look(self, trainer: Trainer, module: LightningModule) -> None:
+        self._last_step = trainer.global_step
+        if observes(trainer):
+            self.observe(trainer, module)
