@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 
 from lightning_rnnattn.cli import main
 from lightning_rnnattn.cli.resources import shipped, summary
@@ -75,6 +76,16 @@ def test_its_launch_command_runs(name, workdir):
     verb, *rest = command(SHIPPED[name])
     main([verb, *rest, *TINY, *EXTRA.get(name, [])])
     assert list(workdir.glob("runs/**/config.yaml"))
+
+
+def test_what_the_quickstart_prints_to_go_on_with_runs(workdir, capsys):
+    tiny = [flag for flag in TINY if not flag.startswith("--trainer.max_")] + EXTRA["quickstart.yaml"]
+    main(["fit", "--config=quickstart.yaml", *tiny, "--trainer.max_steps=2"])
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "last.ckpt" in line and " fit " in line)
+    main([*shlex.split(line)[1:], *tiny])
+    last = torch.load("runs/quickstart/version_1/checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == 4
+    assert last["hyper_parameters"]["lr_scheduler"]["init_args"]["num_steps"] == 4  # else the rate would stay at zero
 
 
 def test_every_yaml_file_of_the_checkout_is_shipped():

@@ -11,6 +11,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_rnnattn.callbacks.run import replacing
 
+_LISTS = ("tokens", "ids", "log_probs")  # what a line has for each token; a chunk's lines in the spool
+
 
 @dataclass(frozen=True, order=True)
 class _Chunk:
@@ -29,8 +31,9 @@ class PredictionWriter(Callback):
     """Write what ``predict`` gives: a line of JSON for each document, in the order in which they were read.
 
     A line has ``document`` (its name), ``num_tokens``, ``nats`` (minus the sum of the log-probabilities),
-    ``perplexity`` (e^(nats / num_tokens), null for a document without tokens), ``tokens`` and ``log_probs`` (natural
-    logarithms).
+    ``perplexity`` (e^(nats / num_tokens), null for a document without tokens), ``tokens`` (the text of each), ``ids``
+    and ``log_probs`` (natural logarithms). With a tokenizer of bytes, a token that is a part of a character has no text
+    of its own (U+FFFD stands for it): ``ids`` can be decoded together.
 
     Every process spools its chunks to disk as they come, beside the output, and rank zero joins them at the end: memory
     holds one batch and a few numbers per chunk, however long the documents are. The folder must be one that all ranks
@@ -83,8 +86,12 @@ class PredictionWriter(Callback):
                 "num_tokens": len(row["log_probs"]),
                 "nats": -math.fsum(row["log_probs"]),
             }
-            tokens = row["tokens"] if tokenizer is None else tokenizer.tokens(row["tokens"])
-            for part in (header, tokens, [round(log_prob, 6) for log_prob in row["log_probs"]]):
+            lists = {
+                "tokens": row["tokens"] if tokenizer is None else tokenizer.tokens(row["tokens"]),
+                "ids": row["tokens"],
+                "log_probs": [round(log_prob, 6) for log_prob in row["log_probs"]],
+            }
+            for part in (header, *(lists[key] for key in _LISTS)):
                 self._spool.write(json.dumps(part, ensure_ascii=False).encode() + b"\n")
             self._arrivals += 1
 
@@ -118,8 +125,8 @@ def _chunks(spool: Path) -> Iterator[_Chunk]:
     with spool.open("rb") as file:
         while header := file.readline():
             yield _Chunk(**json.loads(header), file=spool, offset=file.tell())
-            file.readline()
-            file.readline()
+            for _ in _LISTS:
+                file.readline()
 
 
 def _join(spools: list[Path], output: Path) -> None:
@@ -139,7 +146,7 @@ def _join(spools: list[Path], output: Path) -> None:
                     "perplexity": math.exp(nats / num_tokens) if num_tokens else None,
                 }
                 out.write(json.dumps(head, ensure_ascii=False).encode()[:-1])
-                for key, line in (("tokens", 0), ("log_probs", 1)):
+                for line, key in enumerate(_LISTS):
                     out.write(f', "{key}": ['.encode())
                     separator = b""
                     for chunk in chunks:

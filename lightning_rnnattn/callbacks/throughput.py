@@ -16,8 +16,8 @@ class Throughput(Callback):
     Tokens are those of all processes; ``data_wait`` is the share of time (0 to 1) from the end of a step until the next
     batch is on the device. Nothing waits for the device between two logs.
 
-    Protocol: the module has ``num_tokens(batch)``, an int or a tensor of one; without it, ``batch.mask`` says which
-    tokens count, True for those that do.
+    Protocol: the module has ``num_tokens(batch)``, an int or a scalar tensor; without it, ``batch.mask`` says which
+    tokens count, True for those that do; without either, only ``data_wait`` is logged.
 
     Args:
         every_n_steps: how often to log; None means the trainer's ``log_every_n_steps``.
@@ -48,15 +48,16 @@ class Throughput(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
         """The step is made; log at the interval."""
-        count = getattr(pl_module, "num_tokens", None)
-        self._tokens = self._tokens + (batch.mask.sum() if count is None else count(batch))
+        tokens = self._count(pl_module, batch)
+        self._tokens = None if tokens is None or self._tokens is None else self._tokens + tokens
         logs = logs_now(trainer, self.every_n_steps)
-        tokens = int(self._tokens) * trainer.world_size if logs else 0  # waits for the device: part of the time
+        total = int(self._tokens) if logs and self._tokens is not None else 0  # waits for the device: part of the time
         self._step_ended = time.perf_counter()
         self._busy += self._step_ended - self._step_started
         if logs:
             seconds = self._busy + self._waited
-            pl_module.log("tokens_per_second", tokens / seconds, prog_bar=True, batch_size=1)
+            if self._tokens is not None:
+                pl_module.log("tokens_per_second", total * trainer.world_size / seconds, prog_bar=True, batch_size=1)
             pl_module.log("data_wait", self._waited / seconds, batch_size=1)
             self._tokens, self._busy, self._waited = 0, 0.0, 0.0
 
@@ -67,3 +68,10 @@ class Throughput(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Nor is saving a checkpoint."""
         self._step_ended = None
+
+    @staticmethod
+    def _count(module: LightningModule, batch: Any) -> Any:
+        if hasattr(module, "num_tokens"):
+            return module.num_tokens(batch)
+        mask = getattr(batch, "mask", None)
+        return None if mask is None else mask.sum()

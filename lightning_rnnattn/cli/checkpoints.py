@@ -1,5 +1,6 @@
 """What the command line takes from a checkpoint."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,12 @@ from lightning_rnnattn.tokenizers import Tokenizer
 
 SEARCHED = ("last", "best")
 """Values of `--ckpt_path` that stand for a file of an earlier run."""
+
+REQUEUED = "hpc"
+"""Lightning's value of `--ckpt_path` for what it saved before SLURM requeued the job."""
+
+OPTIMIZATION = ("optimizer", "lr_scheduler")
+"""Arguments of a model that may change when a run goes on."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class CheckpointSettings:
         if early.init_from:
             checkpoint = read_checkpoint(early.init_from)
             return cls(_specs(checkpoint, model="hyper_parameters"), _tokenizer(checkpoint), checkpoint["state_dict"])
-        if early.ckpt_path and early.ckpt_path not in (*SEARCHED, "hpc"):  # the latter is Lightning's, under SLURM
+        if early.ckpt_path and early.ckpt_path not in (*SEARCHED, REQUEUED):
             checkpoint = read_checkpoint(early.ckpt_path)
             specs = _specs(checkpoint, model="hyper_parameters", data="datamodule_hyper_parameters")
             return cls(specs, _tokenizer(checkpoint))
@@ -49,14 +56,14 @@ class CheckpointSettings:
 
 
 def earlier_checkpoint(trainer: Trainer, module: LightningModule, name: str) -> Path:
-    """The newest `last` or `best` checkpoint of an earlier run whose weights fit the module.
+    """The newest `last` or `best` checkpoint of an earlier run of the same model.
 
     Lightning's own `last` looks into the folder of the *new* run (`version_1`), finds nothing there and silently starts
     anew. This looks at all runs that share a logger's `save_dir` and `name`, and into the `dirpath` of the checkpoint
-    callbacks.
+    callbacks. Checkpoints of other models, and files that cannot be read or trusted, are passed over.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none; the message has what is wrong with the newest.
     """
     folders = [Path(logger.save_dir or trainer.default_root_dir) / str(logger.name or "") for logger in trainer.loggers]
     folders += [
@@ -64,12 +71,16 @@ def earlier_checkpoint(trainer: Trainer, module: LightningModule, name: str) -> 
     ]
     folders = list(dict.fromkeys(folders or [Path(trainer.default_root_dir)]))
     found = {path for folder in folders for path in folder.rglob(f"{name}*.ckpt")}
+    reasons = []
     for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        if not _misfits(module, read_checkpoint(path)["state_dict"]):
+        reason = _unfit(module, path)
+        if reason is None:
             return path
+        reasons.append(reason)
     where = " or ".join(map(str, folders))
     what = f"none of the {len(found)} fits this model" if found else "there is none of an earlier run"
-    raise UserError(f"--ckpt_path {name}: {what} under {where}; leave it out to start anew")
+    newest = f" (the newest is {reasons[0]})" if reasons else ""
+    raise UserError(f"--ckpt_path {name}: {what} under {where}{newest}; leave it out to start anew")
 
 
 def load_weights(module: LightningModule, weights: dict[str, Any], source: str) -> None:
@@ -79,9 +90,30 @@ def load_weights(module: LightningModule, weights: dict[str, Any], source: str) 
         UserError: names or shapes differ; the message has the first ones.
     """
     if wrong := _misfits(module, weights):
-        names = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-        raise UserError(f"--init_from {source}: does not fit this {type(module).__name__}: {names} differ")
+        raise UserError(f"--init_from {source}: does not fit this {type(module).__name__}: {_differ(wrong)}")
     module.load_state_dict(weights)
+
+
+def _unfit(module: LightningModule, path: Path) -> str | None:
+    """Why a run of the module cannot go on from a checkpoint, or None where it can."""
+    try:
+        checkpoint = read_checkpoint(path)
+    except UserError as error:
+        return str(error)
+    own, other = _architecture(module.hparams), _architecture(checkpoint.get("hyper_parameters", {}))
+    wrong = [name.lstrip("_") for name in own | other if own.get(name) != other.get(name)]
+    wrong = wrong or _misfits(module, checkpoint["state_dict"])
+    return f"{path}: {_differ(wrong)}" if wrong else None
+
+
+def _architecture(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model is made of, its class included: scores of equal shapes are not the same model."""
+    return {name: value for name, value in hparams.items() if name not in OPTIMIZATION}
+
+
+def _differ(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more} {'differs' if len(names) == 1 else 'differ'}"
 
 
 def _misfits(module: LightningModule, weights: dict[str, Any]) -> list[str]:

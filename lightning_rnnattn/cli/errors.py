@@ -16,13 +16,14 @@ def user_error(error: BaseException) -> UserError | None:
     """What a user did wrong, or None where the program is at fault.
 
     Args:
-        error: what was raised. jsonargparse wraps what goes wrong while it builds objects, so its causes are searched.
+        error: what was raised. jsonargparse wraps what goes wrong while it builds objects, so its causes are searched;
+            not its context, since a bug in the handling of a mistake is still a bug.
     """
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UserError):
             return cause
-        cause = cause.__cause__ or cause.__context__
+        cause = cause.__cause__
     if type(error).__name__ == "MisconfigurationException":  # Lightning's; importing it would take seconds
         return UserError(str(error))
     if str(error).startswith("Error(s) in loading state_dict"):

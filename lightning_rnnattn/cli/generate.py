@@ -14,7 +14,9 @@ def make_parser() -> PlainParser:
     """Makes the parser of the options."""
     parser = PlainParser("generate", "Continue prompts, several at once; each comes out as if it were alone.")
     parser.add_argument("--ckpt_path", required=True, help="the checkpoint of a language model")
-    parser.add_argument("--prompt", action="append", help="a text to continue; repeatable; else the lines of stdin")
+    parser.add_argument(
+        "--prompt", action="append", help="a text to continue; repeatable; else the lines of stdin that are not empty"
+    )
     parser.add_argument("--max_new_tokens", type=int, default=300, help="tokens to add (default: 300)")
     parser.add_argument(
         "--temperature", type=float, default=1.0, help="divides the logits; 0: the likeliest (default: 1)"
@@ -45,7 +47,7 @@ def run(command: str, args: list[str]) -> None:
     from lightning_rnnattn.modules import load
 
     import_modules(early_options(args).modules)
-    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = _device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model: Any = load(options.ckpt_path, map_location=device)
     if model.tokenizer is None or not hasattr(model, "prefill"):
         raise UserError(f"--ckpt_path {options.ckpt_path}: {type(model).__name__} cannot write text")
@@ -68,10 +70,20 @@ def run(command: str, args: list[str]) -> None:
         print(*texts, sep=SEPARATOR, flush=True)
 
 
+def _device(name: str) -> Any:
+    import torch
+
+    try:
+        torch.zeros(1, device=name).cpu()  # there may be a name, but no such device
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return torch.device(name)
+
+
 def _stdin() -> list[str]:
     if sys.stdin.isatty():
         sys.stderr.write("Type prompts, one a line; Ctrl-D ends.\n")
-    prompts = sys.stdin.read().splitlines()
+    prompts = [line for line in sys.stdin.read().splitlines() if line]
     if not prompts:
         raise UserError("nothing to continue: give --prompt, or prompts on standard input, one a line")
     return prompts

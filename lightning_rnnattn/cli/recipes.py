@@ -16,7 +16,7 @@ def make_parser() -> PlainParser:
     """Makes the parser of the options."""
     parser = PlainParser("recipes", "List the shipped configs and recipes, or copy one.")
     parser.add_argument("action", nargs="?", choices=["list", "copy"], default="list", help="(default: list)")
-    parser.add_argument("name", nargs="?", help="of the config or recipe to copy, as the list has it")
+    parser.add_argument("name", nargs="?", help="of the config to copy, as the list has it, or a recipe's folder")
     parser.add_argument("folder", nargs="?", help="where to copy it to")
     return parser
 
@@ -33,8 +33,11 @@ def run(command: str, args: list[str]) -> None:
     elif options.name is None or options.folder is None:
         raise UserError("give a name and a folder: lightning_rnnattn recipes copy quickstart.yaml my_project")
     else:
-        copy = copy_config(options.name, Path(options.folder))
-        print(f"{copy}\n\nRun it with\n  lightning_rnnattn fit --config {shlex.quote(str(copy))}")
+        copies = copy_files(options.name, Path(options.folder))
+        print(*copies, "\nRun it with", sep="\n")
+        for copy in copies:
+            if copy.suffix == ".yaml":
+                print(f"  lightning_rnnattn fit --config {shlex.quote(str(copy))}")
 
 
 def _list() -> None:
@@ -51,23 +54,25 @@ def _list() -> None:
         print()
     print("Run one with    lightning_rnnattn fit --config NAME [--config NAME …]")
     print("Copy one with   lightning_rnnattn recipes copy NAME FOLDER")
+    print("A whole recipe  lightning_rnnattn recipes copy tinyshakespeare FOLDER")
 
 
-def copy_config(name: str, folder: Path) -> Path:
-    """Copies a shipped YAML file and the parts that it refers to, in the same places relative to each other.
+def copy_files(name: str, folder: Path) -> list[Path]:
+    """Copies a shipped YAML file, or a recipe, and the parts that it refers to, keeping their places to each other.
 
     Args:
-        name: as `lightning_rnnattn recipes` lists it.
+        name: as `lightning_rnnattn recipes` lists it, or of a recipe's folder.
         folder: where to; made where it does not exist.
 
     Returns:
-        The copy.
+        The copies of what the name stands for; those of parts are left out.
 
     Raises:
         UserError: there is none of that name, or a file is in the way.
     """
-    source = find_shipped(name)
-    parts = dict.fromkeys([source, *_references(source)])
+    sources = _recipe(name) or [find_shipped(name)]
+    configs = [source for source in sources if source.suffix == ".yaml"]
+    parts = dict.fromkeys([*sources, *(part for config in configs for part in _references(config))])
     top = Path(os.path.commonpath([part.parent for part in parts]))
     targets = {part: folder / part.relative_to(top) for part in parts}
     for target in targets.values():
@@ -76,7 +81,18 @@ def copy_config(name: str, folder: Path) -> Path:
     for part, target in targets.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(part, target)
-    return targets[source]
+    return [targets[source] for source in sources]
+
+
+def _recipe(name: str) -> list[Path]:
+    """The YAML files of a recipe, its README and the pictures in that; none where the name is not a recipe's."""
+    folder = root() / "recipes" / name.removeprefix("recipes/")
+    configs = [path for _, path in shipped() if path.parent == folder]
+    readme = folder / "README.md"
+    if not configs or not readme.is_file():
+        return configs
+    text = readme.read_text(encoding="utf-8")
+    return [*configs, readme, *(picture for picture in sorted(folder.glob("*.png")) if picture.name in text)]
 
 
 def _references(path: Path) -> Iterator[Path]:

@@ -30,7 +30,7 @@ from lightning_rnnattn.modules.spec import spec
 DEFAULTS: dict[str, dict[str, Any]] = {
     "fit": {
         "trainer.logger": {"class_path": "CSVLogger", "init_args": {"save_dir": "runs", "name": ""}},
-        "trainer.callbacks": [{"class_path": "BestCheckpoint"}, {"class_path": "LastCheckpoint"}],
+        "trainer.callbacks": [{"class_path": name} for name in ("BestCheckpoint", "LastCheckpoint", "Throughput")],
     },
     "validate": {"trainer.logger": False},  # the result is printed; a folder for each would hide those of runs
     "test": {"trainer.logger": False},

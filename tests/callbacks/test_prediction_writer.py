@@ -6,6 +6,7 @@ import lightning.pytorch as L
 import pytest
 
 from lightning_rnnattn.callbacks import PredictionWriter
+from lightning_rnnattn.tokenizers import BPETokenizer
 
 from .tiny import Batches, TinyModel
 
@@ -72,7 +73,8 @@ def test_chunks_of_a_document_are_joined(predict):
         )
     )
     assert [document["document"] for document in documents] == ["a", "b", "a"]
-    assert [document["tokens"] for document in documents] == [[1, 2, 3], [5], [9]]
+    assert [document["ids"] for document in documents] == [[1, 2, 3], [5], [9]]
+    assert [document["tokens"] for document in documents] == [[1, 2, 3], [5], [9]]  # there is no tokenizer
     assert documents[0]["log_probs"] == pytest.approx([half, half, quarter], abs=1e-6)
     assert documents[0]["nats"] == pytest.approx(4 * math.log(2), abs=1e-6)
     assert documents[0]["perplexity"] == pytest.approx(2 ** (4 / 3))
@@ -82,13 +84,22 @@ def test_chunks_of_a_document_are_joined(predict):
 def test_a_document_without_tokens(predict):
     (document,) = predict(Loader(Rows([row("empty", [], [])])))
     assert (document["num_tokens"], document["nats"], document["perplexity"]) == (0, 0, None)
-    assert document["tokens"] == document["log_probs"] == []
+    assert document["tokens"] == document["ids"] == document["log_probs"] == []
 
 
 def test_tokens_are_text_where_the_module_has_a_tokenizer(predict):
     documents = predict(Batches(2), TinyModel())
     assert [document["document"] for document in documents] == ["0.0", "0.1", "1.0", "1.1"]
     assert "".join(documents[0]["tokens"]) == "o be, or no"
+
+
+def test_ids_keep_what_the_text_of_single_bytes_loses(predict):
+    tokenizer = BPETokenizer(vocab_size=260).train(["plain text"])  # é is two bytes, and no token of its own
+    module = Echo()
+    module.tokenizer = tokenizer
+    (document,) = predict(Loader(Rows([row("a", ids := tokenizer.encode("né"), [-1.0] * len(ids))])), module)
+    assert "\ufffd" in document["tokens"]
+    assert tokenizer.decode(document["ids"]) == "né"
 
 
 def test_an_error_leaves_nothing_behind(tmp_path):

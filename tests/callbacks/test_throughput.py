@@ -69,3 +69,18 @@ def test_the_module_counts_its_tokens(fit, tmp_path, slow):
     fit(Throughput(every_n_steps=8), kind=Counts, logger=CSVLogger(tmp_path, name="", version=""), max_epochs=1)
     (row,) = rows(tmp_path)
     assert float(row["tokens_per_second"]) == pytest.approx(10**6 * 8 / 24)
+
+
+def test_a_model_that_does_not_count_tokens_trains_all_the_same(fit):
+    class Unmasked(Batches):
+        def __iter__(self):
+            for batch in super().__iter__():
+                yield [batch]
+
+    class Uncounted(TinyModel):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch[0], batch_idx)
+
+    trainer, _ = fit(Throughput(every_n_steps=1), kind=Uncounted, train=Unmasked())
+    assert "data_wait" in trainer.callback_metrics
+    assert "tokens_per_second" not in trainer.callback_metrics

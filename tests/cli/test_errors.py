@@ -129,6 +129,18 @@ def test_user_error_is_found_inside_what_wraps_it():
     assert user_error(ValueError("a bug")) is None
 
 
+def test_a_bug_in_the_handling_of_a_mistake_is_a_bug(monkeypatch):
+    def run(args):
+        try:
+            raise UserError("a mistake")
+        except UserError:
+            return {}["a bug"]
+
+    monkeypatch.setattr("lightning_rnnattn.cli._run", run)
+    with pytest.raises(KeyError):
+        main([])
+
+
 def test_nearest():
     assert nearest("LSTN", ["LSTM", "GRU"]) == "; did you mean LSTM?"
     assert nearest("xyz", ["LSTM", "GRU"]) == ""

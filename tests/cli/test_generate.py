@@ -45,8 +45,8 @@ def test_samples_differ(generate):
 
 
 def test_prompts_from_standard_input(generate, monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO("ROMEO:\nTo be\n"))
-    from_stdin = generate()
+    monkeypatch.setattr("sys.stdin", io.StringIO("ROMEO:\n\nTo be\n\n"))
+    from_stdin = generate()  # empty lines are no prompts
     assert from_stdin == generate("--prompt=ROMEO:", "--prompt=To be")
 
 
@@ -59,6 +59,8 @@ def test_prompts_from_standard_input(generate, monkeypatch):
         (["--prompt=a", "--max_new_token=3"], "no option --max_new_token=3; did you mean --max_new_tokens?"),
         (["--prompt=a", "--top_k=x"], "--top_k: invalid int value: 'x'"),
         (["--prompt=a", "--num_samples=0"], "--num_samples is 0: it must be at least 1"),
+        (["--prompt=a", "--device=foo"], "--device foo: "),
+        (["--prompt=a", "--device=meta"], "--device meta: "),
     ],
 )
 def test_mistakes(fails, checkpoint, args, line):
@@ -70,6 +72,7 @@ def test_no_checkpoint(fails):
     assert fails("generate", "--ckpt_path=nowhere.ckpt", "--prompt=a") == "nowhere.ckpt: no such checkpoint file"
 
 
-def test_no_prompt(fails, checkpoint, monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+@pytest.mark.parametrize("text", ["", "\n\n"])
+def test_no_prompt(fails, checkpoint, monkeypatch, text):
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
     assert fails("generate", f"--ckpt_path={checkpoint}").startswith("nothing to continue")

@@ -33,6 +33,8 @@ def test_run_folder_has_best_last_and_the_complete_config(trained):
     assert config["model"]["init_args"]["label_smoothing"] == 0.0  # defaults too
     assert config["model"]["init_args"]["vocab_size"] is None  # derived from the data, whatever these are next time
     assert config["trainer"]["max_steps"] == 2
+    callbacks = [callback["class_path"].rpartition(".")[2] for callback in config["trainer"]["callbacks"]]
+    assert callbacks == ["BestCheckpoint", "LastCheckpoint", "Throughput"]
 
 
 def test_the_config_repeats_the_run(fit, small):
@@ -172,7 +174,22 @@ def test_last_is_the_newest_earlier_run_of_this_model(fit, fails, small, caplog)
     resumed = torch.load("runs/version_2/checkpoints/last.ckpt", weights_only=True)
     assert resumed["global_step"] == 3
     line = fails("fit", *small, "--model.rnn.hidden_size=6", "--ckpt_path=last")
-    assert line == "--ckpt_path last: none of the 3 fits this model under runs; leave it out to start anew"
+    assert line == (
+        "--ckpt_path last: none of the 3 fits this model under runs "
+        "(the newest is runs/version_2/checkpoints/last.ckpt: rnn differs); leave it out to start anew"
+    )
+
+
+def test_last_passes_over_what_it_cannot_use(workdir, fit, fails, small, caplog):
+    dot = [*small, "--model.attention=Attention", "--model.attention.window=4", "--model.attention.score=DotScore"]
+    fit(*dot, "--model.optimizer=SGD", "--model.optimizer.lr=0.1")
+    fit(*dot, "--model.attention.score=ScaledDotScore")  # the same shapes
+    (workdir / "runs" / "last.ckpt").write_text("damaged")
+    fit(*dot, "--ckpt_path=last", "--trainer.max_steps=3", "--model.optimizer=SGD", "--model.optimizer.lr=0.2")
+    assert "--ckpt_path last: runs/version_0/checkpoints/last.ckpt" in caplog.messages
+    (workdir / "runs" / "last-v1.ckpt").write_text("damaged")
+    line = fails("fit", *small, "--ckpt_path=last")
+    assert "(the newest is runs/last-v1.ckpt: not a checkpoint that can be opened safely" in line
 
 
 def test_last_without_an_earlier_run(fails, small):
@@ -192,5 +209,6 @@ def test_predict_writes_a_line_for_each_document(workdir, checkpoint):
     first, second = map(json.loads, Path("out/p.jsonl").read_text().splitlines())
     assert (first["document"], second["document"]) == ("a.txt", "b.txt")
     assert "".join(first["tokens"]) == "o be\n"  # the first token is given
+    assert len(first["ids"]) == len(first["tokens"])
     nats = -sum(second["log_probs"])
     assert second["perplexity"] == pytest.approx(torch.tensor(nats / len(second["log_probs"])).exp().item(), rel=1e-4)
