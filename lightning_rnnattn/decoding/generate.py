@@ -99,7 +99,8 @@ def stream(
 
     token, cache = torch.empty(0), None
     for step in range(max_new_tokens):
-        with torch.inference_mode(), evaluating(model):  # not around the yield: the caller's code is none of its business
+        # Not around the yield: what the caller does meanwhile is the caller's.
+        with torch.inference_mode(), evaluating(model):
             logits, cache = model.decode_step(token, cache) if step else model.prefill(tokens, lengths)
             token = choose(logits, uniform[step], temperature, top_k, top_p)
         yield token
