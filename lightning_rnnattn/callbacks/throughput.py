@@ -71,7 +71,8 @@ class Throughput(Callback):
 
     @staticmethod
     def _count(module: LightningModule, batch: Any) -> Any:
-        if hasattr(module, "num_tokens"):
-            return module.num_tokens(batch)
+        count: Any = getattr(module, "num_tokens", None)
+        if count is not None:
+            return count(batch)
         mask = getattr(batch, "mask", None)
         return None if mask is None else mask.sum()

@@ -1,7 +1,9 @@
 """Text as a stream of lines: from files, from a data set of the HF hub, or a share of either."""
 
+import functools
 import hashlib
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,15 +46,15 @@ class FileCorpus(Corpus):
     @property
     def size(self) -> int:
         """The bytes on disk."""
-        return sum(path.stat().st_size for path in self.paths)
+        return sum(_status(path).st_size for path in self.paths)
 
     def fingerprint(self) -> str:
         """A hash of the contents of the files, in order; not of their names."""
         hashes = []
         for path in self.paths:
+            status = _status(path)
             try:
-                with path.open("rb") as file:
-                    hashes.append(hashlib.file_digest(file, "blake2b").hexdigest())
+                hashes.append(file_hash(path.absolute(), status.st_size, status.st_mtime_ns))
             except OSError as error:
                 raise UserError(f"{path}: cannot read the file: {error.strerror}") from error
         return digest("files", hashes)
@@ -63,7 +65,7 @@ class FileCorpus(Corpus):
         for path in self.paths:
             for line in read_lines(path):
                 yield line._replace(position=before + line.position)
-            before += path.stat().st_size
+            before += _status(path).st_size
 
 
 class HubCorpus(Corpus):
@@ -145,6 +147,20 @@ class Part(Corpus):
             if seen >= start:
                 yield line
             seen += len(line.text)
+
+
+def _status(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the file: {error.strerror}") from error
+
+
+@functools.cache
+def file_hash(path: Path, size: int, mtime_ns: int) -> str:
+    """A hash of a file's content; a process reads a file once for it, as long as size and time stay the same."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 def digest(*parts: Any) -> str:

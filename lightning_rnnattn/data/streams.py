@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from lightning_rnnattn.data.cache import cached
-from lightning_rnnattn.data.corpus import Corpus, digest
+from lightning_rnnattn.data.corpus import Corpus, digest, file_hash
 from lightning_rnnattn.data.files import Line
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.tokenizers import Tokenizer, TokenizerSpec
@@ -119,5 +119,6 @@ def _watched(corpus: Corpus, what: str) -> Iterator[Iterator[Line]]:
                 yield line
 
         yield lines()
+    file_hash.cache_clear()  # now for the content itself, whatever size and time say
     if corpus.fingerprint() != before:
         raise UserError(f"{corpus.name}: the text changed while it was being read: start again when it is complete")

@@ -1,9 +1,7 @@
 """Opening checkpoints without running what they say."""
 
-import importlib
 import pickle
-import sys
-from collections.abc import Iterator
+from argparse import ArgumentError
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +9,7 @@ import lightning.pytorch as L
 import torch
 
 from lightning_rnnattn.errors import UserError
-
-TRUSTED = ("lightning_rnnattn", "lightning.pytorch", "torch.nn", "torch.optim")
-"""Packages whose classes a checkpoint may name."""
+from lightning_rnnattn.modules.trust import check_classes
 
 
 def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
@@ -43,13 +39,10 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"{path}: not a checkpoint of a LightningModule (it has no state_dict)")
     for key in ("hyper_parameters", "datamodule_hyper_parameters"):
-        for class_path in _class_paths(checkpoint.get(key)):
-            module = class_path.rpartition(".")[0]
-            if not any(f"{module}.".startswith(f"{trusted}.") for trusted in TRUSTED) and module not in sys.modules:
-                raise UserError(
-                    f"{path}: names {class_path}, which is not imported; if you trust it, add --import {module} "
-                    f"(in Python: import {module} first)"
-                )
+        try:
+            check_classes(checkpoint.get(key))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
     return checkpoint
 
 
@@ -64,23 +57,18 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> L.Lightn
         The module, of the class that was trained, in evaluation mode.
 
     Raises:
-        UserError: as `read_checkpoint` does, or if the checkpoint does not describe its module.
+        UserError: as `read_checkpoint` does, or if the checkpoint does not describe its module, or does not fit it.
     """
-    hparams = read_checkpoint(path, map_location).get("hyper_parameters", {})
+    hparams = read_checkpoint(path).get("hyper_parameters", {})
     if "_class_path" not in hparams:
-        raise UserError(f"{path}: does not name the class of its module: open it with that class' load_from_checkpoint")
-    module = hparams["_class_path"].rpartition(".")[0]
-    importlib.import_module(module)
-    return L.LightningModule.load_from_checkpoint(path, map_location=map_location, weights_only=True).eval()
-
-
-def _class_paths(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if key in ("class_path", "_class_path") and isinstance(item, str):
-                yield item
-            else:
-                yield from _class_paths(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _class_paths(item)
+        raise UserError(
+            f"{path}: does not name the class of its module: open it with that class's load_from_checkpoint"
+        )
+    try:
+        module = L.LightningModule.load_from_checkpoint(path, map_location=map_location, weights_only=True)
+    except UserError:
+        raise
+    except (ArgumentError, ValueError, RuntimeError) as error:  # arguments, or weights, that the class does not have
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: does not fit {hparams['_class_path']}: {reason}") from error
+    return module.eval()

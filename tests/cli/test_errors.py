@@ -18,8 +18,8 @@ MISTAKES = """\
     model: SequenceModule is abstract: name one of its subclasses
 --data=TinyShakespeare --model=torch.nn.Linear
     model: torch.nn.Linear is no SequenceModule
---data=TinyShakespeare --model=mymods.Mine
-    model: no SequenceModule 'mymods.Mine' (No module named 'mymods')
+--data=TinyShakespeare --model=mymods.Zyx
+    model: no SequenceModule 'mymods.Zyx' (No module named 'mymods')
 --model=LanguageModel
     --data is missing: give a class, or a --config that has one
 --data=TinyShakespeare

@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 import threading
 import time
 
@@ -74,6 +75,40 @@ def test_file_that_changes_meanwhile(corpus, cache_dir):
         token_array(Slow(corpus.paths), tokenizer, cache_dir)
     assert not list(cache_dir.glob("*.npy"))
     assert not list(cache_dir.glob("*.tmp"))
+
+
+def test_file_that_changes_meanwhile_behind_its_time_and_size(corpus, cache_dir):
+    tokenizer = CharTokenizer().train([TEXT])
+
+    class Sly(FileCorpus):
+        def lines(self):
+            yield from super().lines()
+            [path] = self.paths
+            status = path.stat()
+            path.write_text(TEXT[::-1])
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    with pytest.raises(UserError, match="changed while it was being read"):
+        token_array(Sly(corpus.paths), tokenizer, cache_dir)
+
+
+def test_file_that_vanishes_meanwhile(corpus, cache_dir):
+    tokenizer = CharTokenizer().train([TEXT])
+
+    class Gone(FileCorpus):
+        def lines(self):
+            for line in super().lines():
+                self.paths[0].unlink(missing_ok=True)
+                yield line
+
+    with pytest.raises(UserError, match=r"^\S*text.txt: cannot read the file: No such file"):
+        token_array(Gone(corpus.paths), tokenizer, cache_dir)
+
+
+def test_a_file_is_hashed_once(corpus, monkeypatch):
+    corpus.fingerprint()
+    monkeypatch.setattr("hashlib.file_digest", None)
+    assert FileCorpus(corpus.paths).fingerprint() == corpus.fingerprint()
 
 
 def test_unseen_character_has_its_line(corpus, cache_dir):

@@ -1,6 +1,7 @@
 import sys
 import types
 from functools import partial
+from typing import Any, Literal
 
 import lightning.pytorch as L
 import pytest
@@ -19,7 +20,9 @@ from lightning_rnnattn import (
     UserError,
     load,
 )
+from lightning_rnnattn.cli import main
 from lightning_rnnattn.layers import AttentionFactory
+from lightning_rnnattn.modules import read_checkpoint
 from lightning_rnnattn.tokenizers import CharTokenizer
 
 DOT = partial(Attention, score=DotScore, window=3)
@@ -125,6 +128,97 @@ def test_a_class_that_is_not_imported_is_refused_and_never_run(tmp_path, data, m
     module.Score = type("Score", (ScaledDotScore,), {"__module__": "evil_scores"})
     monkeypatch.setitem(sys.modules, "evil_scores", module)
     assert type(load(path).attention.score) is module.Score
+
+
+SPEC = "{class_path: evil.Score}"
+
+
+@pytest.mark.parametrize(
+    ("key", "where", "value"),
+    [
+        ("hyper_parameters", "rnn", "evil.Rnn"),
+        ("hyper_parameters", "rnn", "{class_path: lightning_rnnattn.GRU, init_args: {hidden_size: 8, x: evil.X}}"),
+        ("hyper_parameters", "lr_scheduler", "evil.Scheduler"),
+        ("hyper_parameters", "attention", {"init_args": {"score": "evil.Score"}}),
+        ("hyper_parameters", "attention", {"class_path": "lightning_rnnattn.Attention", "init_args.score": "evil.S"}),
+        ("hyper_parameters", "attention.score", "evil.Score"),
+        ("hyper_parameters", "attention.init_args", {"score": "evil.Score"}),
+        ("hyper_parameters", "attention.class_path", "evil.Score"),
+        (
+            "hyper_parameters",
+            "attention",
+            {"class_path": "lightning_rnnattn.Attention", "init_args": {"score": "evil.Score"}},
+        ),
+        ("hyper_parameters", "attention", {"class_path": "lightning_rnnattn.Attention", "init_args": {"score": SPEC}}),
+        ("hyper_parameters", "_class_path", "evil.Model"),
+        ("hyper_parameters", "anything", SPEC),
+        ("hyper_parameters", "attention", "evil.yaml"),
+        ("hyper_parameters", "attention", "settings"),
+        ("hyper_parameters", "attention", "./evil.yaml"),
+        ("datamodule_hyper_parameters", "tokenizer", "evil.Tokenizer"),
+        ("datamodule_hyper_parameters", "_class_path", "evil.Data"),
+    ],
+)
+def test_text_that_names_a_class_is_no_way_around(tmp_path, monkeypatch, capsys, key, where, value):
+    plain = {
+        "hyper_parameters": {"_class_path": "lightning_rnnattn.LanguageModel", "vocab_size": 5, "embedding_size": 4},
+        "datamodule_hyper_parameters": {"_class_path": "lightning_rnnattn.TextDataModule", "train_files": "text.txt"},
+    }
+    plain["hyper_parameters"]["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
+    plain[key][where] = value
+    torch.save({"state_dict": {}, "pytorch-lightning_version": "2.6.0", **plain}, tmp_path / "bad.ckpt")
+    (tmp_path / "evil.py").write_text("raise SystemExit('ran')")
+    for name in ("evil.yaml", "settings"):
+        (tmp_path / name).write_text(SPEC)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"bad.ckpt: "):
+        load("bad.ckpt")
+    with pytest.raises(SystemExit) as stop:
+        main(["test", "--ckpt_path", "bad.ckpt"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+    assert "evil" not in sys.modules
+
+
+class Files(TextDataModule):
+    """A user's data module whose arguments are text of every kind."""
+
+    def __init__(self, *args, suffix: Any = ".txt", mode: Literal["a.b"] = "a.b", folder=None, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+def test_names_of_files_are_no_classes(tmp_path, monkeypatch):
+    (tmp_path / "text.py").write_text("raise SystemExit('ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    files = Files(train_files=["text.txt", "{a: b}.txt"], val_files="text.txt", suffix="text.md", folder="text.d")
+    torch.save({"state_dict": {}, "datamodule_hyper_parameters": dict(files.hparams)}, tmp_path / "good.ckpt")
+    assert read_checkpoint(tmp_path / "good.ckpt")["datamodule_hyper_parameters"]["folder"] == "text.d"
+
+
+def test_a_class_of_a_script(tmp_path, data, monkeypatch):
+    path = saved(LanguageModel(data.vocab_size, 8), data, tmp_path / "model.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["hyper_parameters"]["_class_path"] = "__main__.OfTheScript"
+    torch.save(checkpoint, path)
+    with pytest.raises(UserError, match=r"names __main__.OfTheScript, which was defined in the script that was run: "):
+        load(path)
+    mine = type("OfTheScript", (LanguageModel,), {"__module__": "__main__"})
+    monkeypatch.setattr(sys.modules["__main__"], "OfTheScript", mine, raising=False)
+    assert type(load(path)) is mine
+
+
+@pytest.mark.parametrize(
+    ("change", "what"), [({"embedding_size": 9}, "size mismatch"), ({"typo": 1}, "typo"), ({"rnn": "LSTN"}, "LSTN")]
+)
+def test_a_checkpoint_that_does_not_fit_its_class(tmp_path, data, change, what):
+    path = saved(LanguageModel(data.vocab_size, 8), data, tmp_path / "model.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["hyper_parameters"] |= change
+    torch.save(checkpoint, path)
+    with pytest.raises(UserError, match=rf"model.ckpt: does not fit .*LanguageModel: .*{what}") as said:
+        load(path)
+    assert "\n" not in str(said.value)
 
 
 def test_files_that_are_no_checkpoints(tmp_path, data):

@@ -1,0 +1,51 @@
+"""Trains a small language model in the ways that its arguments name; `test_ddp.py` compares what is left."""
+
+import sys
+from functools import partial
+
+import lightning.pytorch as L
+import torch
+
+from lightning_rnnattn import LSTM, Attention, LanguageModel, TextDataModule
+from lightning_rnnattn.callbacks import LastCheckpoint
+
+STEPS, STOPPED = 30, 10  # an epoch has some 18 steps
+
+
+def run(name: str) -> None:
+    L.seed_everything(1)
+    dropout = 0.0 if name in ("one", "two") else 0.3
+    processes = 1 if name == "one" else 2
+    data = TextDataModule("text.txt", val_fraction=0.3, batch_size=4 // processes, seq_len=8)
+    model = LanguageModel(
+        data.vocab_size,
+        8,
+        rnn=partial(LSTM, hidden_size=8),
+        attention=partial(Attention, window=12, dropout=dropout),
+        dropout=dropout,
+        optimizer=partial(torch.optim.SGD, lr=0.5),
+    )
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=processes,
+        strategy="ddp" if processes > 1 else "auto",
+        max_steps=STOPPED if name == "stopped" else STEPS,
+        gradient_clip_val=0.1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=[LastCheckpoint(dirpath=f"checkpoints_{name}")],
+    )
+    trainer.fit(model, data, ckpt_path="checkpoints_stopped/last.ckpt" if name == "resumed" else None)
+    assert trainer.global_step == (STOPPED if name == "stopped" else STEPS)
+    weights = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    metrics = trainer.validate(model, data, verbose=False)[0]
+    if trainer.is_global_zero:
+        metrics = {key: torch.tensor(value) for key, value in metrics.items()}
+        torch.save({"weights": weights, "metrics": metrics}, f"{name}.pt")
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        run(name)
