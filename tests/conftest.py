@@ -1,5 +1,6 @@
 import os
 
+import hypothesis
 import pytest
 import torch
 
@@ -7,6 +8,8 @@ os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["OMP_NUM_THREADS"] = "1"  # for the commands that tests start; models this small lose by more
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("patient", deadline=None)  # machines are noisy; pytest-timeout ends what hangs
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

@@ -28,9 +28,10 @@ def masked_softmax(scores: Tensor, mask: Tensor | None = None, dim: int = -1) ->
     """
     if mask is None:
         return scores.softmax(dim)
-    # softmax of a row of -inf is NaN, in value and gradient; such a row is made a row of zeros first.
-    filled = scores.masked_fill(~mask, float("-inf")).masked_fill(~mask.any(dim, keepdim=True), 0.0)
-    return filled.softmax(dim).masked_fill(~mask, 0.0)
+    # softmax of a row of -inf is NaN, in value and gradient: a row with nothing to attend is filled with zeros instead.
+    empty = ~mask.any(dim, keepdim=True)
+    fill = torch.zeros_like(empty, dtype=scores.dtype).masked_fill(~empty, float("-inf"))
+    return torch.where(mask, scores, fill).softmax(dim).masked_fill(empty, 0.0)
 
 
 def masked_softmax_reference(scores: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:

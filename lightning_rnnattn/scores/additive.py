@@ -38,7 +38,7 @@ class AdditiveScore(AttentionScore):
 
     def project_key(self, key: Tensor) -> AdditiveKey:
         """(B, S, key_dim) to (B, H, S, d), with the exponentials that every comparison needs."""
-        return additive_key(self.split_heads(self.key_proj(key)))
+        return additive_key(self.split_heads(self.key_proj(key)).contiguous())
 
     def forward(self, query: Tensor, key: AdditiveKey) -> Tensor:
         """Scores (B, H, T, S)."""

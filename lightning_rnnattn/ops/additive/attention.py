@@ -58,5 +58,11 @@ def additive_attention(
         return fused_attention(query, key, value, v, mask, before, after, dropout_p), None
     score = reached_score(query, key, v, before, after)
     visible = combine_masks(mask, *score.shape[-2:], is_causal=is_causal, window=window, device=score.device)
-    weights = F.dropout(masked_softmax(score, visible), dropout_p).to(value.dtype)
+    if mask is None and visible is not None and score.shape[-2] <= score.shape[-1]:
+        weights = score.masked_fill(~visible, float("-inf")).softmax(
+            -1
+        )  # every query reaches its own position at least
+    else:
+        weights = masked_softmax(score, visible)
+    weights = F.dropout(weights, dropout_p).to(value.dtype)
     return weights @ value, weights if need_weights else None
