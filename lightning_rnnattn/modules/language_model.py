@@ -31,8 +31,8 @@ class LanguageModel(SequenceModule):
     The state, and the last W - 1 outputs for the attention to reach, are carried from batch to batch of a contiguous
     stream, detached (truncated back-propagation through time). Logits do not depend on how a text is cut into pieces.
 
-    To change the model, override `build_embedding`, `build_output`, `features` or `loss`; to change what is learnt,
-    `step`.
+    To change the model, override `build_embedding`, `build_output`, or `features` (then `decode_step`, its like for one
+    token, too); to change what is learnt, `loss` or `step`.
 
     Args:
         vocab_size: V; on the command line it comes from the data.
