@@ -128,6 +128,15 @@ def error(trainer):
     raise RuntimeError("in the middle of a step")
 
 
+@pytest.fixture
+def keyboard():
+    """Ctrl-C as in a terminal: a shell's background job, as which tests may run, ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("keyboard")
 @pytest.mark.parametrize(("how", "saved"), [(sigterm, 6), (ctrl_c, 6), (error, 4)], ids=["SIGTERM", "Ctrl-C", "error"])
 @pytest.mark.parametrize("interval", [{}, {"val_check_interval": 4}], ids=["epoch", "inside"])
 def test_an_interrupted_run_goes_on_exactly(fit, tmp_path, how, saved, interval):
