@@ -25,7 +25,7 @@ from lightning_rnnattn.cli.instantiators import DataInstantiator, ModelInstantia
 from lightning_rnnattn.cli.messages import short_message
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.modules import SequenceModule
-from lightning_rnnattn.modules.spec import spec
+from lightning_rnnattn.spec import spec
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "fit": {

@@ -3,13 +3,13 @@
 import functools
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_rnnattn.tokenizers import TokenizerSpec
+from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.spec import class_path, spec
 
 
 class RecordedDataModule(L.LightningDataModule):
@@ -40,30 +40,14 @@ def _recording(init: Callable[..., None]) -> Callable[..., None]:
                 is_rest = bound.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
                 arguments |= bound.arguments[name] if is_rest else {name: bound.arguments[name]}
             record: dict[str, Any] = {
-                "_class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+                "_class_path": class_path(type(self)),
                 "_instantiator": "lightning.pytorch.cli.instantiate_module",
             }
             for name, value in arguments.items():
                 try:
-                    record[name] = _plain(value)
-                except TypeError as error:
+                    record[name] = spec(value, name)
+                except UserError as error:
                     rank_zero_warn(f"the data module's argument {name!r} is not in the checkpoint: {error}")
             self.save_hyperparameters(record)
 
     return recorded
-
-
-def _plain(value: Any) -> Any:
-    """``value`` in primitives."""
-    match value:
-        case None | bool() | int() | float() | str():
-            return value
-        case Path():
-            return str(value)
-        case TokenizerSpec():
-            return value.to_dict()
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case dict():
-            return {str(key): _plain(item) for key, item in value.items()}
-    raise TypeError(f"{type(value).__name__} is not a plain value")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.modules.rng import collect_rng, set_rng
-from lightning_rnnattn.modules.spec import class_path, spec
+from lightning_rnnattn.spec import class_path, spec
 from lightning_rnnattn.tokenizers import Tokenizer
 
 

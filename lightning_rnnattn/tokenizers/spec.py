@@ -1,14 +1,15 @@
 """What a YAML file says about the tokenizer."""
 
 import dataclasses
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from lightning_rnnattn.spec import Described, class_path
 from lightning_rnnattn.tokenizers.tokenizer import Tokenizer
 
 
-class TokenizerSpec(ABC):
+class TokenizerSpec(Described):
     """How to make a tokenizer: its kind and options, before it has seen any text.
 
     A tokenizer of your own is a frozen dataclass that derives from this class; its fields are the options in YAML.
@@ -30,6 +31,6 @@ class TokenizerSpec(ABC):
     def to_dict(self) -> dict[str, Any]:
         """The specification as YAML has it: ``{"class_path": ..., "init_args": {...}}``, primitives only."""
         return {
-            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "class_path": class_path(type(self)),
             "init_args": dataclasses.asdict(self),  # type: ignore[call-overload]  # subclasses are dataclasses
         }

@@ -1,14 +1,23 @@
-"""What a module was made from, in plain data: strings, numbers, lists and dicts.
+"""What a module or a data module was made from, in plain data: strings, numbers, lists and dicts.
 
 Injected factories are recorded as ``{"class_path": ..., "init_args": {...}}``, the form that LightningCLI writes and
 reads, so that a checkpoint holds no pickled code, and those made in Python and on the command line load alike.
 """
 
+from abc import ABC, abstractmethod
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning_rnnattn.errors import UserError
+
+
+class Described(ABC):
+    """An object that knows how it was made."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """``{"class_path": ..., "init_args": {...}}``, plain data only."""
 
 
 def spec(value: Any, name: str) -> Any:
@@ -25,6 +34,8 @@ def spec(value: Any, name: str) -> Any:
         return value
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, Described):
+        return value.to_dict()
     if isinstance(value, (list, tuple)):
         return [spec(item, name) for item in value]
     if isinstance(value, dict):
