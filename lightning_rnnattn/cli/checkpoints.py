@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning_rnnattn.cli.early import EarlyOptions
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.modules import read_checkpoint
-from lightning_rnnattn.tokenizers import Tokenizer
+from lightning_rnnattn.modules.base import Vocabulary, saved_vocabularies
 
 SEARCHED = ("last", "best")
 """Values of `--ckpt_path` that stand for a file of an earlier run."""
@@ -28,17 +28,17 @@ class CheckpointSettings:
 
     Attributes:
         defaults: the parser's defaults for `model` and `data`.
-        tokenizer: what the ids that the weights were trained on mean.
+        vocabularies: what the ids that the weights were trained on mean, by name.
         weights: what a new run starts from (`--init_from`).
     """
 
     defaults: dict[str, Any] = field(default_factory=dict)
-    tokenizer: Tokenizer | None = None
+    vocabularies: dict[str, Vocabulary] = field(default_factory=dict)
     weights: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, early: EarlyOptions) -> "CheckpointSettings":
-        """Reads the checkpoint of `--ckpt_path` (to go on) or `--init_from` (to start anew from weights and tokenizer).
+        """Reads the checkpoint of `--ckpt_path` (to go on) or `--init_from` (to start anew from weights and vocabularies).
 
         Raises:
             UserError: both are given, or the checkpoint cannot be read or trusted.
@@ -47,11 +47,12 @@ class CheckpointSettings:
             raise UserError("--ckpt_path goes on with a run, --init_from starts a new one: give one of them")
         if early.init_from:
             checkpoint = read_checkpoint(early.init_from)
-            return cls(_specs(checkpoint, model="hyper_parameters"), _tokenizer(checkpoint), checkpoint["state_dict"])
+            specs = _specs(checkpoint, model="hyper_parameters")
+            return cls(specs, saved_vocabularies(checkpoint), checkpoint["state_dict"])
         if early.ckpt_path and early.ckpt_path not in (*SEARCHED, REQUEUED):
             checkpoint = read_checkpoint(early.ckpt_path)
             specs = _specs(checkpoint, model="hyper_parameters", data="datamodule_hyper_parameters")
-            return cls(specs, _tokenizer(checkpoint))
+            return cls(specs, saved_vocabularies(checkpoint))
         return cls()
 
 
@@ -131,8 +132,3 @@ def _specs(checkpoint: dict[str, Any], **keys: str) -> dict[str, Any]:
         if class_path := arguments.pop("_class_path", None):
             specs[name] = {"class_path": class_path, "init_args": arguments}
     return specs
-
-
-def _tokenizer(checkpoint: dict[str, Any]) -> Tokenizer | None:
-    text = checkpoint.get("tokenizer")
-    return None if text is None else Tokenizer.from_str(text)

@@ -1,24 +1,26 @@
 """How the data module and the model are built from the configuration: what one knows, the other need not be told."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, _InstantiatorFn
 
 from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.modules.base import Vocabulary
 
 
 class DataInstantiator:
-    """Builds the data module, and hands it the checkpoint's tokenizer.
+    """Builds the data module, and hands it the checkpoint's vocabularies.
 
-    The tokenizer is set before anything is read, so that the ids in the data mean what they meant when the weights were
-    trained. A data module without a `tokenizer` that can be set is left alone.
+    They are set before anything is read, so that the ids in the data mean what they meant when the weights were
+    trained. A data module without an attribute of that name that can be set is left alone.
     """
 
-    def __init__(self, cli: LightningCLI, tokenizer: Any = None) -> None:
+    def __init__(self, cli: LightningCLI, vocabularies: Mapping[str, Vocabulary]) -> None:
         self._build = _InstantiatorFn(cli, "data")
-        self.tokenizer = tokenizer
+        self.vocabularies = vocabularies
         self.built: Any = None
 
     def __call__(
@@ -26,8 +28,9 @@ class DataInstantiator:
     ) -> Any:
         """Builds it."""
         self.built = self._build(class_type, applied_instantiation_links=applied_instantiation_links, **kwargs)
-        if self.tokenizer is not None and getattr(getattr(class_type, "tokenizer", None), "fset", None):
-            self.built.tokenizer = self.tokenizer
+        for name, vocabulary in self.vocabularies.items():
+            if getattr(getattr(class_type, name, None), "fset", None):
+                setattr(self.built, name, vocabulary)
         return self.built
 
 

@@ -71,8 +71,8 @@ class TrainingCLI(LightningCLI):
     """LightningCLI for any `SequenceModule` and any `LightningDataModule`.
 
     It differs from Lightning's own in what a checkpoint means. With `--ckpt_path` (and `--init_from`, data excepted)
-    the settings in the checkpoint are *defaults*: YAML and flags win, and nothing need be repeated. Its tokenizer goes
-    into the data module. And an argument that the model requires but nobody gave, such as `vocab_size`, is asked of the
+    the settings in the checkpoint are *defaults*: YAML and flags win, and nothing need be repeated. Its
+    vocabularies go into the data module. And an argument that the model requires but nobody gave, such as `vocab_size`, is asked of the
     data module under the same name (`ModelInstantiator`).
 
     Args:
@@ -158,7 +158,7 @@ class TrainingCLI(LightningCLI):
         """Does nothing: Lightning's own lets the checkpoint override YAML and flags."""
 
     def _add_instantiators(self) -> None:
-        data = DataInstantiator(self, self.checkpoint.tokenizer)
+        data = DataInstantiator(self, self.checkpoint.vocabularies)
         self.parser.add_instantiator(data, LightningDataModule)
         self.parser.add_instantiator(ModelInstantiator(self, data), SequenceModule)
 

@@ -1,7 +1,8 @@
 """What every LightningModule of the package shares."""
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import lightning.pytorch as L
 import torch
@@ -14,6 +15,9 @@ from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.modules.rng import collect_rng, set_rng
 from lightning_rnnattn.spec import class_path, spec
 from lightning_rnnattn.tokenizers import Tokenizer
+
+Vocabulary = Tokenizer | tuple[str, ...]
+"""What ids mean: a tokenizer, or the names of labels."""
 
 
 class Loss(NamedTuple):
@@ -40,7 +44,14 @@ class SequenceModule(L.LightningModule, ABC):
         lr_scheduler: makes the scheduler from the optimizer; none where None. It steps once an epoch, or once a step
             if it has an attribute ``interval = "step"``, as those in `lightning_rnnattn.modules.schedulers` do.
             ``ReduceLROnPlateau`` is Lightning's, with its ``monitor``.
+
+    Attributes:
+        vocabularies: names of attributes that say what ids mean. Each is taken from the data module's attribute of that
+            name, travels in the checkpoint, and is None until it is known.
     """
+
+    vocabularies: ClassVar[tuple[str, ...]] = ("tokenizer",)
+    tokenizer: Tokenizer | None
 
     def __init__(
         self, optimizer: OptimizerCallable | None = None, lr_scheduler: LRSchedulerCallable | None = None
@@ -48,7 +59,8 @@ class SequenceModule(L.LightningModule, ABC):
         super().__init__()
         self.optimizer_factory = optimizer
         self.lr_scheduler_factory = lr_scheduler
-        self.tokenizer: Tokenizer | None = None
+        for name in self.vocabularies:
+            setattr(self, name, None)
         self._ranks: list[dict[str, Any]] = []
         self.save_hyperparameters()  # collects the arguments of every __init__ up the stack, subclasses' included
 
@@ -88,24 +100,32 @@ class SequenceModule(L.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": config}  # type: ignore[return-value]
 
     def setup(self, stage: str) -> None:
-        """Takes the data module's tokenizer, which then travels in the checkpoint.
+        """Takes the data module's vocabularies, which then travel in the checkpoint.
 
         Raises:
-            UserError: if the module came with another tokenizer than the data's.
+            UserError: if the module came with another vocabulary than the data's.
         """
         self._ranks = []  # of a checkpoint that was merely loaded; one that is resumed is read after this
-        tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
-        if tokenizer is None:
-            return
-        self._take_tokenizer(tokenizer)
+        data = getattr(self.trainer, "datamodule", None)
+        self.take_vocabularies({name: getattr(data, name, None) for name in self.vocabularies})
 
-    def _take_tokenizer(self, tokenizer: Tokenizer) -> None:
-        if self.tokenizer is not None and self.tokenizer != tokenizer:
-            raise UserError(
-                "the data's tokenizer is not the one that this model was trained with: "
-                "set datamodule.tokenizer = model.tokenizer before the trainer starts"
-            )
-        self.tokenizer = tokenizer
+    def take_vocabularies(self, vocabularies: Mapping[str, Vocabulary | None]) -> None:
+        """Takes what is known of `vocabularies`, by name.
+
+        Raises:
+            UserError: if the module has another already.
+        """
+        for name in self.vocabularies:
+            new, own = vocabularies.get(name), getattr(self, name)
+            if new is None:
+                continue
+            if own is not None and own != new:
+                what = name.replace("_", " ")
+                raise UserError(
+                    f"the data's {what} {'are' if what.endswith('s') else 'is'} not what this model was trained with: "
+                    f"set datamodule.{name} = model.{name} before the trainer starts"
+                )
+            setattr(self, name, new)
 
     def rank_state(self) -> dict[str, Any]:
         """What this process alone knows and a resumed run needs: nested tuples and dicts of tensors, or None.
@@ -119,9 +139,12 @@ class SequenceModule(L.LightningModule, ABC):
         set_rng(state["rng"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Puts the tokenizer into the checkpoint, and the `rank_state` of every rank."""
-        if self.tokenizer is not None:
-            checkpoint["tokenizer"] = self.tokenizer.to_str()
+        """Puts the vocabularies into the checkpoint, and the `rank_state` of every rank."""
+        checkpoint["vocabularies"] = {
+            name: vocabulary.to_str() if isinstance(vocabulary, Tokenizer) else list(vocabulary)
+            for name in self.vocabularies
+            if (vocabulary := getattr(self, name)) is not None
+        }
         own = self.rank_state()
         ranks = [own]
         if self.trainer.world_size > 1:
@@ -133,9 +156,8 @@ class SequenceModule(L.LightningModule, ABC):
         checkpoint["ranks"] = ranks
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the tokenizer out of the checkpoint, and keeps the rank states until training goes on."""
-        if "tokenizer" in checkpoint:
-            self._take_tokenizer(Tokenizer.from_str(checkpoint["tokenizer"]))
+        """Takes the vocabularies out of the checkpoint, and keeps the rank states until training goes on."""
+        self.take_vocabularies(saved_vocabularies(checkpoint))
         self._ranks = checkpoint.get("ranks", [])
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -151,6 +173,14 @@ class SequenceModule(L.LightningModule, ABC):
         plain["_class_path"] = class_path(type(self))
         plain["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
         super()._set_hparams(plain)
+
+
+def saved_vocabularies(checkpoint: Mapping[str, Any]) -> dict[str, Vocabulary]:
+    """The vocabularies in a checkpoint, by the name of the attribute that they were."""
+    return {
+        name: Tokenizer.from_str(saved) if isinstance(saved, str) else tuple(map(str, saved))
+        for name, saved in checkpoint.get("vocabularies", {}).items()
+    }
 
 
 def _interval(scheduler: Any) -> str:

@@ -157,7 +157,7 @@ def test_init_from_starts_anew_from_weights_and_tokenizer(workdir, checkpoint, f
         torch.load(path, weights_only=True) for path in (checkpoint, "runs/version_0/checkpoints/last.ckpt")
     )
     assert after["global_step"] == 2
-    assert after["tokenizer"] == before["tokenizer"]  # 65 characters, of which mine.txt has few
+    assert after["vocabularies"] == before["vocabularies"]  # 65 characters, of which mine.txt has few
     assert all(torch.equal(before["state_dict"][name], tensor) for name, tensor in after["state_dict"].items())
 
 
