@@ -22,10 +22,12 @@ from torch.nn import functional as F
 
 from lightning_rnnattn.ops.additive import additive_attention, additive_attention_reference, additive_key
 from lightning_rnnattn.ops.additive.paths import SETTING
+from lightning_rnnattn.ops.additive.triton_path import BLOCKS, BLOCKS_SETTING
 
 SIZES = [(32, 25, 25, 512), (32, 50, 50, 512), (32, 64, 128, 256), (8, 200, 200, 512), (8, 1024, 1024, 512)]
 QUICK_SIZES = [(32, 25, 25, 512), (4, 100, 100, 256)]
 STEP_SIZES = [(64, 1, 25, 512), (8, 1, 1024, 512)]
+TILE_SIZE = (8, 200, 200, 512)
 COMPILED_SIZES = [(32, 50, 50, 512), (8, 200, 200, 512)]  # each costs minutes of compilation
 NAIVE_LIMIT = 1 << 30  # bytes of one (B, T, S, D) tensor, of which a naive backward pass holds several
 OURS, NAIVE, DOT = "additive_attention", "naive", "SDPA (dot)"
@@ -147,6 +149,22 @@ def steps(options: Any) -> str:
     )
 
 
+def tiles(options: Any) -> str:
+    """Every tile of the Triton kernels on this card; the best is for LIGHTNING_RNNATTN_ADDITIVE_BLOCKS to name."""
+    tensors, grad = inputs(TILE_SIZE, options.device), torch.randn(*TILE_SIZE[:2], TILE_SIZE[3], device=options.device)
+
+    def call(setting: str) -> None:
+        os.environ[BLOCKS_SETTING] = setting
+        forward_backward(ours, tensors, grad)
+
+    settings = ["x".join(map(str, blocks)) for blocks in BLOCKS]
+    times = interleave({setting: partial(call, setting) for setting in settings}, seconds=10)
+    os.environ.pop(BLOCKS_SETTING)
+    rows = [(name, str(taken), f"{taken.over(times[settings[0]]):.2f}") for name, taken in times.items()]
+    title = f"Tiles (queries × keys × features), forward + backward of {'×'.join(map(str, TILE_SIZE))}"
+    return f"{title}\n\n{table(('tile', 'ms: median (fastest to upper quartile)', 'time / default'), rows)}"
+
+
 def growth(options: Any) -> dict[str, Any]:
     """Time and memory of forward + backward against T = S, and the exponents of both."""
     sizes = [64, 128, 256] if options.quick else [64, 128, 256, 512, 1024, 2048]
@@ -203,6 +221,8 @@ def main() -> None:
         results["sizes"] += rows
         print(text, end="\n\n", flush=True)
     print(steps(options), end="\n\n", flush=True)
+    if options.device == "cuda":
+        print(tiles(options), end="\n\n", flush=True)
     results["growth"] = growth(options)
     rows = [(name, f"{curve['time']:.2f}", f"{curve['memory']:.2f}") for name, curve in results["growth"].items()]
     print(f"Growth with T = S, as exponents\n\n{table(('way', 'time', 'memory'), rows)}\n")

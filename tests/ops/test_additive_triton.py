@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.ops.additive import (
     additive_attention,
     additive_attention_reference,
@@ -93,6 +94,21 @@ def test_attention_equals_the_reference(device, case, scale):
     context, weights = additive_attention(*arguments, **options)
     assert weights is None
     compare(context, additive_attention_reference(*exact, **options)[0], arguments, exact)
+
+
+@pytest.mark.parametrize("blocks", triton_path.BLOCKS)
+def test_every_tile_gives_the_same(device, blocks, monkeypatch):
+    monkeypatch.setenv(triton_path.BLOCKS_SETTING, "x".join(map(str, blocks)))
+    arguments = inputs((1, 2, 35, 70, 19, 5), device)
+    exact = [x.detach().double().requires_grad_() for x in arguments]
+    context = additive_attention(*arguments, is_causal=True)[0]
+    compare(context, additive_attention_reference(*exact, is_causal=True)[0], arguments, exact)
+
+
+def test_an_unknown_tile_is_refused(device, monkeypatch):
+    monkeypatch.setenv(triton_path.BLOCKS_SETTING, "17x3x1")
+    with pytest.raises(UserError, match="LIGHTNING_RNNATTN_ADDITIVE_BLOCKS=17x3x1 is unknown: choose one of 16x32x8"):
+        additive_attention(*inputs((1, 1, 2, 3, 4, 5), device))
 
 
 @pytest.mark.parametrize("num_queries", [1, 18])

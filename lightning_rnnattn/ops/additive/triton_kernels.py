@@ -4,7 +4,7 @@ Letters: N batch × heads, H heads, T queries, S keys, D features, V value featu
 queries × BS keys × BD features, held in registers; D lies along the fastest dimension, so that loads coalesce.
 
 ``a`` and ``b`` hold e^{2q} and e^{2k}; or, where ``narrow`` is zero since their products would not hold, q and k.
-Blocks are constants, not autotuned: a choice by elapsed time would change the order of sums from run to run.
+Tiles are given at launch, not autotuned there: a choice by elapsed time would change the order of sums from run to run.
 """
 
 # Kernels are typed by triton, at the call; their sizes go by the capital letters of the legend.

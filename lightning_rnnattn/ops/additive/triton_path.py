@@ -14,11 +14,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.ops.additive.exponentials import AdditiveKey, exponential, products_hold
 
 _INSTALLED = importlib.util.find_spec("triton") is not None
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # read once, as triton does
 _WORKSPACE = 1 << 24  # scores that the backward pass holds at a time
+
+BLOCKS_SETTING = "LIGHTNING_RNNATTN_ADDITIVE_BLOCKS"
+BLOCKS = ((16, 32, 8), (16, 64, 4), (32, 32, 4), (16, 32, 16), (32, 32, 8), (16, 64, 8))
+"""Tiles (queries, keys, features) worth trying on a card; the first is taken unless the setting names another.
+
+A tile's elements lie in the registers of 128 threads: 32 each for the first three, which differ in how often a query
+or a key is loaded again; 64 each for the others, which load less and leave room for fewer programs at once. Below 16
+queries the tensor cores are idle, and beyond 64 elements a thread spills.
+"""
 
 
 def available(device: torch.device) -> bool:
@@ -112,7 +122,7 @@ def attention_backward(
         )
         operands = (a[:, rows].contiguous(), b, v, narrow)
         grad_rows = grad[:, rows].contiguous()
-        blocks = _blocks(16)  # at least 16 rows for the tensor cores
+        blocks = _blocks(2)  # of many queries: the tensor cores take no fewer than 16 rows
         grid = (_ceil(count, blocks["BT"]), _ceil(num_keys, blocks["BS"]), size)
         kernels.grad_score_kernel[grid](
             grad_rows, *operands, value, *_mask(part, value), lse[:, rows].contiguous(), delta[:, rows].contiguous(),
@@ -157,8 +167,16 @@ def _operands(
 
 
 def _blocks(num_queries: int) -> dict[str, int]:
-    # 32 elements for each of 128 threads. A single query, as in decoding, wastes no rows and reads longer ones.
-    return {"BT": 16, "BS": 32, "BD": 8} if num_queries > 1 else {"BT": 1, "BS": 64, "BD": 16}
+    """The tile of a program: by number of queries and a setting, never by a timing, so that a run repeats itself."""
+    if num_queries == 1:  # as in decoding: wastes no rows, and reads longer ones
+        return {"BT": 1, "BS": 64, "BD": 16}
+    setting = os.environ.get(BLOCKS_SETTING)
+    if setting is None:
+        return dict(zip(("BT", "BS", "BD"), BLOCKS[0], strict=True))
+    known = {"x".join(map(str, blocks)): blocks for blocks in BLOCKS}
+    if setting not in known:
+        raise UserError(f"{BLOCKS_SETTING}={setting} is unknown: choose one of {', '.join(known)}")
+    return dict(zip(("BT", "BS", "BD"), known[setting], strict=True))
 
 
 def _mask(seen: Visibility, unused: Tensor) -> tuple[Tensor, Tensor]:
