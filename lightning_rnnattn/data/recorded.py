@@ -21,6 +21,16 @@ class RecordedDataModule(L.LightningDataModule):
     ``__init__`` of its own is rebuilt with the arguments of that.
     """
 
+    @property
+    def place(self) -> dict[str, int]:
+        """This process among those that share the data; in a mesh, those that hold other parameters share none."""
+        if self.trainer is None:
+            return {"rank": 0, "world_size": 1}
+        share = getattr(self.trainer.strategy, "distributed_sampler_kwargs", None)
+        if share is None:
+            return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+        return {"rank": share["rank"], "world_size": share["num_replicas"]}
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):

@@ -192,7 +192,7 @@ class TextDataModule(RecordedDataModule):
             Document(str(path), token_array(FileCorpus([path]), self.tokenizer, self.cache_dir))
             for path in self._documents()
         ]
-        return DocumentBatches(documents, self.eval_batch_size, self.seq_len, **self._place)
+        return DocumentBatches(documents, self.eval_batch_size, self.seq_len, **self.place)
 
     def _whole(self, split: Split) -> Corpus | None:
         if split not in self._corpora:
@@ -220,16 +220,6 @@ class TextDataModule(RecordedDataModule):
 
     def _batches(self, split: Split, batch_size: int) -> TokenBatches:
         try:
-            return TokenBatches(self.tokens(split), batch_size, self.seq_len, **self._place)
+            return TokenBatches(self.tokens(split), batch_size, self.seq_len, **self.place)
         except UserError as error:
             raise UserError(f"{split}: {error}") from error
-
-    @property
-    def _place(self) -> dict[str, int]:
-        """This process among those that share the data; in a mesh, those that hold other parameters share none."""
-        if self.trainer is None:
-            return {"rank": 0, "world_size": 1}
-        share = getattr(self.trainer.strategy, "distributed_sampler_kwargs", None)
-        if share is None:
-            return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
-        return {"rank": share["rank"], "world_size": share["num_replicas"]}

@@ -1,0 +1,148 @@
+"""Batches of examples of like lengths, shared among processes and resumed in mid-epoch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_rnnattn.errors import UserError
+
+Collate = Callable[[Sequence[int], bool], Any]
+"""Makes the batch of some examples; the flag says whether they count."""
+
+
+class LengthBatches:
+    """The batches of N examples, for one of ``world_size`` processes.
+
+    Examples are sorted by length, equals in random order, and cut into batches. In training (``shuffle``) batches
+    that are neighbours in length are dealt to the processes together, so that no process waits for a longer one, and
+    these groups come in an order that is drawn anew each epoch; a process without a batch in the last group repeats an
+    example that does not count. So each example counts once in an epoch, and every process has the same number of
+    batches. Otherwise the order is fixed, batches are dealt in turn, and nothing is repeated.
+
+    It is iterated once per epoch. :meth:`state_dict` is the epoch and the place in it, counted in batches *given out*;
+    Lightning saves it in checkpoints and goes on from there. (A torch DataLoader would add nothing but copies between
+    processes to the slicing of arrays, and Lightning would change its sampler.)
+
+    Args:
+        lengths: (N,) what an example costs, its length as a rule.
+        collate: makes a batch from the numbers of examples, and whether they count.
+        batch_size: the most examples in a batch; None is no limit.
+        max_tokens: the most positions in a batch, examples times the longest; None is no limit. A longer example is a
+            batch of its own.
+        shuffle: whether the order is drawn from ``seed`` and the number of the epoch.
+        seed: what the order is drawn from.
+        rank: this process.
+        world_size: how many processes share the examples.
+
+    Attributes:
+        epoch: the epoch that the next iteration, or the one that is under way, belongs to.
+        epoch_batches: how many batches are taken in an epoch where it is cut short (``limit_train_batches``), or None:
+            a state saved there begins the next epoch.
+
+    Raises:
+        UserError: if there is no example, or no limit.
+    """
+
+    def __init__(
+        self,
+        lengths: npt.ArrayLike,
+        collate: Collate,
+        *,
+        batch_size: int | None = None,
+        max_tokens: int | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._lengths = np.asarray(lengths, dtype=np.int64)
+        if not len(self._lengths):
+            raise UserError("there are no examples: at least one is needed")
+        if batch_size is None and max_tokens is None:
+            raise UserError("data.batch_size and data.max_tokens are both null: give at least one of them")
+        self._collate = collate
+        self._most, self._max_tokens = batch_size, max_tokens
+        self._shuffle, self._seed = shuffle, seed
+        self._rank, self._world_size = rank, world_size
+        self._count = len(self._cut(np.sort(self._lengths)))
+        self.epoch = 0
+        self.epoch_batches: int | None = None
+        self._position = 0
+        self._resumed: int | None = None
+
+    def __len__(self) -> int:
+        if self._shuffle:
+            return -(-self._count // self._world_size)
+        return len(range(self._rank, self._count, self._world_size))
+
+    def __iter__(self) -> Iterator[Any]:
+        # A generator: what was loaded is used up by the first batch asked for, however many iterators are made before.
+        if self._resumed is None and self._position:  # the epoch before was left, at its end or earlier
+            self.epoch += 1
+        first, self._resumed = self._resumed or 0, None
+        for position, indices in enumerate(self._epoch()):
+            if position >= first:
+                self._position = position + 1
+                yield self._collate(indices or [0], bool(indices))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch and the place within it, and the layout that it refers to."""
+        end = min(len(self), self.epoch_batches or len(self))
+        turns, position = divmod(self._position, end)
+        return {"epoch": self.epoch + turns, "position": position, "layout": self._layout}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Let the next iteration begin where :meth:`state_dict` was taken.
+
+        Raises:
+            UserError: if that was in the middle of an epoch over other examples, or among other processes.
+        """
+        position = state["position"]
+        if position and state["layout"] != self._layout:
+            names = ("examples", "positions", "batch_size", "max_tokens", "seed", "process(es)")
+            differ = [
+                f"{was} {name}, now {now}"
+                for name, was, now in zip(names, state["layout"], self._layout, strict=True)
+                if was != now
+            ]
+            raise UserError(
+                f"the checkpoint is from the middle of an epoch (batch {position}) over other batches"
+                f" ({'; '.join(differ)}): resume with the same, or from a checkpoint of an epoch's end"
+            )
+        self.epoch = state["epoch"]
+        self._resumed = self._position = position
+
+    @property
+    def _layout(self) -> list[int | None]:
+        total = int(self._lengths.sum())
+        return [len(self._lengths), total, self._most, self._max_tokens, self._seed, self._world_size]
+
+    def _epoch(self) -> Iterator[list[int]]:
+        """The examples of this process' batches; of a batch that does not count, none."""
+        if not self._shuffle:
+            order = np.argsort(self._lengths, kind="stable")
+            batches = self._cut(self._lengths[order])
+            for start, stop in batches[self._rank :: self._world_size]:
+                yield order[start:stop].tolist()
+            return
+        random = np.random.RandomState((self._seed + self.epoch) % 2**32)
+        order = random.permutation(len(self._lengths))
+        order = order[np.argsort(self._lengths[order], kind="stable")]
+        batches = self._cut(self._lengths[order])
+        for group in random.permutation(len(self)):
+            mine = group * self._world_size + self._rank
+            start, stop = batches[mine] if mine < len(batches) else (0, 0)
+            yield order[start:stop].tolist()
+
+    def _cut(self, lengths: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+        """Where batches begin and end among examples of ascending lengths."""
+        cuts, start = [], 0
+        for stop, length in enumerate(lengths.tolist()):
+            size = stop - start + 1
+            full = self._most is not None and size > self._most
+            if stop > start and (full or (self._max_tokens is not None and size * max(length, 1) > self._max_tokens)):
+                cuts.append((start, stop))
+                start = stop
+        return [*cuts, (start, len(lengths))]

@@ -1,0 +1,200 @@
+"""Data modules whose data are separate examples, given in batches of like lengths."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_rnnattn.data.bucketing import LengthBatches
+from lightning_rnnattn.data.recorded import RecordedDataModule
+from lightning_rnnattn.errors import UserError
+
+Split = Literal["train", "val", "test", "predict"]
+
+_STAGES: dict[str, tuple[Split, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("predict",),
+}
+
+
+class Examples(Protocol):
+    """The examples of a split, encoded.
+
+    Attributes:
+        lengths: (N,) the length of each.
+    """
+
+    lengths: npt.NDArray[np.int64]
+
+    def collate(self, indices: Sequence[int], counts: bool) -> Any:
+        """The batch of some examples.
+
+        Args:
+            indices: their numbers.
+            counts: whether they count, or only keep this process in step with the others.
+        """
+
+
+class ExampleDataModule(RecordedDataModule, ABC):
+    """The base of data modules with separate examples. A subclass says where they come from and how they are encoded.
+
+    Validation examples are a split of their own, or are drawn from those of training: which ones depends on the number
+    of examples and ``split_seed`` only.
+
+    Args:
+        val_fraction: the share of the training examples to validate on, where validation has none of its own.
+        split_seed: what they are drawn by.
+        batch_size: the most examples in a batch of one process; null is no limit.
+        max_tokens: the most elements in a batch of one process, padding included; null is no limit.
+        eval_batch_size: ``batch_size`` in validation, test and prediction; null is the same.
+        seed: what the order of the batches is drawn from, with the number of the epoch.
+
+    Attributes:
+        ways: for each split, the setting that gives it examples, for messages.
+
+    Raises:
+        UserError: if an argument is out of range.
+    """
+
+    ways: ClassVar[dict[Split, str]] = {
+        "train": "data.train_file",
+        "val": "data.val_file or data.val_fraction",
+        "test": "data.test_file",
+        "predict": "data.predict_file",
+    }
+
+    def __init__(
+        self,
+        *,
+        val_fraction: float = 0.0,
+        split_seed: int = 0,
+        batch_size: int | None = 32,
+        max_tokens: int | None = None,
+        eval_batch_size: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        sizes = {"batch_size": batch_size, "max_tokens": max_tokens, "eval_batch_size": eval_batch_size}
+        for name, size in sizes.items():
+            if size is not None and size < 1:
+                raise UserError(f"data.{name} is {size}: it must be at least 1")
+        if batch_size is None and max_tokens is None:
+            raise UserError("data.batch_size and data.max_tokens are both null: give at least one of them")
+        if not 0 <= val_fraction < 1:
+            raise UserError(f"data.val_fraction is {val_fraction}: it must be at least 0 and below 1")
+        for name, value in (("split_seed", split_seed), ("seed", seed)):
+            if not 0 <= value < 2**32:
+                raise UserError(f"data.{name} is {value}: it must be at least 0 and below 2³²")
+        self.val_fraction, self.split_seed, self.seed = val_fraction, split_seed, seed
+        self.batch_size, self.max_tokens = batch_size, max_tokens
+        self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
+        self._examples: dict[Split, Examples] = {}
+
+    @abstractmethod
+    def has(self, split: Split) -> bool:
+        """Whether a split has data of its own.
+
+        Raises:
+            UserError: if files that were named do not exist.
+        """
+
+    @abstractmethod
+    def encode(self, split: Split) -> Examples:
+        """The examples of a split that :meth:`require` has let pass.
+
+        Raises:
+            UserError: naming file and line, where they cannot be read.
+        """
+
+    def examples(self, split: Split) -> Examples:
+        """The examples of a split, read once and kept.
+
+        Raises:
+            UserError: if there are none, or they cannot be read.
+        """
+        if split not in self._examples:
+            self.require(split)
+            self._examples[split] = self.encode(split)
+        return self._examples[split]
+
+    def require(self, split: Split) -> None:
+        """Says that there is no data for a split, where that is so.
+
+        Raises:
+            UserError: naming the settings that would give it some.
+        """
+        if not (self.has("train") if split == "val" and self.is_cut else self.has(split)):
+            raise UserError(f"there is no data for {split}: give {self.ways[split]}")
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether validation examples are drawn from those of training."""
+        return self.val_fraction > 0 and not self.has("val")
+
+    def part(self, split: Split, count: int, source: str) -> npt.NDArray[np.int64]:
+        """Which examples of a file are those of a split: their numbers, ascending.
+
+        Args:
+            split: the split.
+            count: how many the file has.
+            source: its name, for the message.
+
+        Raises:
+            UserError: if training or validation is left without any.
+        """
+        everything = np.arange(count)
+        if not self.is_cut or split not in ("train", "val"):
+            return everything
+        is_val = np.zeros(count, dtype=bool)
+        is_val[np.random.RandomState(self.split_seed).permutation(count)[: round(self.val_fraction * count)]] = True
+        if not 0 < is_val.sum() < count:
+            raise UserError(
+                f"data.val_fraction is {self.val_fraction}: of the {count} example(s) in {source} it leaves none to"
+                f" {'train' if is_val.any() else 'validate'} on"
+            )
+        return everything[is_val if split == "val" else ~is_val]
+
+    def prepare_data(self) -> None:
+        """Find the files of the run, so that a missing one is reported before anything is set up."""
+        stage = self.trainer.state.fn if self.trainer is not None else None
+        for split in _STAGES.get(str(stage.value), ()) if stage is not None else ():
+            if split != "val" or stage != "fit":
+                self.require(split)
+            else:
+                self.has("val")
+
+    def train_dataloader(self) -> LengthBatches:
+        """The training examples, in another order each epoch."""
+        batches = self._batches("train", self.batch_size, shuffle=True)
+        if self.trainer is not None:
+            limit = self.trainer.limit_train_batches
+            batches.epoch_batches = limit if isinstance(limit, int) else int(limit * len(batches))
+        return batches
+
+    def val_dataloader(self) -> LengthBatches | list[LengthBatches]:
+        """The validation examples; nothing where there are none."""
+        return self._batches("val", self.eval_batch_size) if self.is_cut or self.has("val") else []
+
+    def test_dataloader(self) -> LengthBatches:
+        """The test examples."""
+        return self._batches("test", self.eval_batch_size)
+
+    def predict_dataloader(self) -> LengthBatches:
+        """The examples to predict."""
+        return self._batches("predict", self.eval_batch_size)
+
+    def _batches(self, split: Split, batch_size: int | None, *, shuffle: bool = False) -> LengthBatches:
+        examples = self.examples(split)
+        return LengthBatches(
+            examples.lengths,
+            examples.collate,
+            batch_size=batch_size,
+            max_tokens=self.max_tokens,
+            shuffle=shuffle,
+            seed=self.seed,
+            **self.place,
+        )
