@@ -1,8 +1,26 @@
 """Data modules and the batches they give."""
 
+from lightning_rnnattn.data.bucketing import LengthBatches
+from lightning_rnnattn.data.columns import Columns, CoNLLU, WordLines
 from lightning_rnnattn.data.documents import Document, DocumentBatches
+from lightning_rnnattn.data.padded import Padded
 from lightning_rnnattn.data.shakespeare import TinyShakespeare
+from lightning_rnnattn.data.tagged import TagBatch, TaggedDataModule
 from lightning_rnnattn.data.text import TextDataModule
 from lightning_rnnattn.data.tokens import TokenBatch, TokenBatches
 
-__all__ = ["Document", "DocumentBatches", "TextDataModule", "TinyShakespeare", "TokenBatch", "TokenBatches"]
+__all__ = [
+    "CoNLLU",
+    "Columns",
+    "Document",
+    "DocumentBatches",
+    "LengthBatches",
+    "Padded",
+    "TagBatch",
+    "TaggedDataModule",
+    "TextDataModule",
+    "TinyShakespeare",
+    "TokenBatch",
+    "TokenBatches",
+    "WordLines",
+]

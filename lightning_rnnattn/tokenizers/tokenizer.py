@@ -88,6 +88,21 @@ class Tokenizer:
         except Exception as error:  # HF raises bare Exceptions, which do not say what was unseen
             raise UserError(next(self._reasons(texts), f"the tokenizer cannot encode the text: {error}")) from error
 
+    def ids(self, tokens: Iterable[str]) -> list[int]:
+        """The id of each text as one token, whole; `unk_id` where it is none.
+
+        Raises:
+            UserError: if one is no token and there is none for the unknown.
+        """
+        found, unknown = [], self.unk_id
+        for token in tokens:
+            i = self._model.token_to_id(token)
+            i = unknown if i is None else i
+            if i is None:
+                raise UserError(f"{token!r} is not in the vocabulary, which has no token for the unknown")
+            found.append(i)
+        return found
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ``ids`` (integers, or a tensor of them)."""
         return self._model.decode([int(i) for i in ids], skip_special_tokens=False)

@@ -1,0 +1,269 @@
+"""Sentences with a label for each word.
+
+Letters: B batch, T words, C characters of a word.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_rnnattn.data.columns import CoNLLU, Sentence, SentenceFormat, WordLines
+from lightning_rnnattn.data.examples import ExampleDataModule, Split
+from lightning_rnnattn.data.files import find_files
+from lightning_rnnattn.data.label_sets import LabelIds, learnt_labels
+from lightning_rnnattn.data.padded import Padded, pad
+from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.tokenizers import CharTokenizer, Tokenizer, TokenizerSpec, WordTokenizer
+
+
+class TagBatch(NamedTuple):
+    """Some sentences.
+
+    Attributes:
+        words: (B, T) ids.
+        characters: (B, T, C) int64 ids of each word's characters, zeros past its end; None where they are not read.
+        character_lengths: (B, T) int64, zero past a sentence's end.
+        labels: (B, T) int64; None where there are none.
+        counts: (B,) bool; False where a row only keeps this process in step with the others.
+        indices: the number of each sentence in its split, from 0.
+        texts: the words, where they are not trained on.
+    """
+
+    words: Padded
+    characters: Tensor | None
+    character_lengths: Tensor | None
+    labels: Tensor | None
+    counts: Tensor
+    indices: tuple[int, ...]
+    texts: tuple[tuple[str, ...], ...] | None
+
+
+class TaggedExamples:
+    """The sentences of a split, encoded.
+
+    Args:
+        sentences: the sentences.
+        words: the ids of each one's words.
+        characters: the ids of the characters of each one's words, or None.
+        labels: the labels of each one, or None.
+        with_texts: whether batches have the words, too.
+    """
+
+    def __init__(
+        self,
+        sentences: Sequence[Sentence],
+        words: Sequence[Tensor],
+        characters: Sequence[Sequence[Tensor]] | None,
+        labels: Sequence[Tensor] | None,
+        with_texts: bool,
+    ) -> None:
+        self._sentences, self._words, self._characters, self._labels = sentences, words, characters, labels
+        self._with_texts = with_texts
+        self.lengths = np.array([len(sentence.words) for sentence in sentences])
+
+    def collate(self, indices: Sequence[int], counts: bool) -> TagBatch:
+        """See `Examples.collate`."""
+        words = pad([self._words[i] for i in indices])
+        characters = lengths = None
+        if self._characters is not None:
+            rows = [self._characters[i] for i in indices]
+            longest = max((len(word) for row in rows for word in row), default=1)
+            characters = torch.zeros(*words.values.shape, max(1, longest), dtype=torch.int64)
+            lengths = torch.zeros(words.values.shape, dtype=torch.int64)
+            for b, row in enumerate(rows):
+                for t, word in enumerate(row):
+                    characters[b, t, : len(word)] = word
+                    lengths[b, t] = len(word)
+        return TagBatch(
+            words,
+            characters,
+            lengths,
+            None if self._labels is None else pad([self._labels[i] for i in indices]).values,
+            torch.full((len(indices),), counts),
+            tuple(indices),
+            tuple(self._sentences[i].words for i in indices) if self._with_texts else None,
+        )
+
+
+class TaggedDataModule(ExampleDataModule):
+    """Files with a word on each line and its label beside it: parts of speech, names, chunks.
+
+    Every word is one element, whatever the vocabulary; one that it lacks is ``<unk>``. Labels are those of the training
+    data, in their order.
+
+    Args:
+        train_files: paths and glob patterns, UTF-8, plain or gzip.
+        val_files: the same for validation; then ``val_fraction`` is not used.
+        test_files: the same for the test.
+        predict_files: the same to predict; labels that are there are not read.
+        format: how the files are written: `CoNLLU` or `Columns`.
+        predict_format: how those to predict are written, where it differs: `WordLines` is a sentence on each line.
+        tokenizer: how to make the vocabulary of words.
+        character_tokenizer: how to make the vocabulary of their characters; null for none.
+        lowercase: whether words are looked up in lower case; their characters stay as they are.
+        val_fraction: see `ExampleDataModule`.
+        split_seed: see `ExampleDataModule`.
+        batch_size: see `ExampleDataModule`.
+        max_tokens: see `ExampleDataModule`.
+        eval_batch_size: see `ExampleDataModule`.
+        seed: see `ExampleDataModule`.
+    """
+
+    ways = {  # noqa: RUF012  (the base says that it is a ClassVar)
+        "train": "data.train_files",
+        "val": "data.val_files or data.val_fraction",
+        "test": "data.test_files",
+        "predict": "data.predict_files",
+    }
+
+    def __init__(
+        self,
+        train_files: str | list[str] | None = None,
+        val_files: str | list[str] | None = None,
+        test_files: str | list[str] | None = None,
+        predict_files: str | list[str] | None = None,
+        *,
+        format: SentenceFormat = CoNLLU(),  # noqa: B008  (frozen)
+        predict_format: SentenceFormat | None = None,
+        tokenizer: TokenizerSpec = WordTokenizer(eos=False),  # noqa: B008
+        character_tokenizer: TokenizerSpec | None = CharTokenizer(unk=True),  # noqa: B008
+        lowercase: bool = False,
+        val_fraction: float = 0.0,
+        split_seed: int = 0,
+        batch_size: int | None = 32,
+        max_tokens: int | None = None,
+        eval_batch_size: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            val_fraction=val_fraction,
+            split_seed=split_seed,
+            batch_size=batch_size,
+            max_tokens=max_tokens,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+        )
+        self.files: dict[Split, str | list[str] | None] = {
+            "train": train_files,
+            "val": val_files,
+            "test": test_files,
+            "predict": predict_files,
+        }
+        self.format, self.predict_format = format, predict_format or format
+        if isinstance(format, WordLines):
+            raise UserError("data.format: plain lines have no labels: WordLines is for data.predict_format")
+        self.tokenizer_spec, self.character_spec = tokenizer, character_tokenizer
+        self.lowercase = lowercase
+        self._sentences: dict[Split, list[Sentence]] = {}
+        self._tokenizer: Tokenizer | None = None
+        self._character_tokenizer: Tokenizer | None = None
+        self._labels: tuple[str, ...] | None = None
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary of words, learnt from the training sentences when it is first asked for."""
+        if self._tokenizer is None:
+            lines = (" ".join(self._forms(sentence.words)) + "\n" for sentence in self._training("tokenizer"))
+            self._tokenizer = self.tokenizer_spec.train(lines)
+        return self._tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._examples.clear()
+
+    @property
+    def character_tokenizer(self) -> Tokenizer | None:
+        """The vocabulary of characters, likewise; None where they are not read."""
+        if self._character_tokenizer is None and self.character_spec is not None:
+            words = (word for sentence in self._training("character_tokenizer") for word in sentence.words)
+            self._character_tokenizer = self.character_spec.train(words)
+        return self._character_tokenizer
+
+    @character_tokenizer.setter
+    def character_tokenizer(self, tokenizer: Tokenizer) -> None:
+        self._character_tokenizer = tokenizer
+        self._examples.clear()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of the training data, in their order."""
+        if self._labels is None:
+            sentences = self._training("labels")
+            found = (label for sentence in sentences for label in sentence.labels or ())
+            self._labels = learnt_labels(found, sentences[0].source)
+        return self._labels
+
+    @labels.setter
+    def labels(self, labels: Sequence[str]) -> None:
+        self._labels = tuple(labels)
+        self._examples.clear()
+
+    @property
+    def input_size(self) -> int:
+        """The number of words in the vocabulary."""
+        return self.tokenizer.vocab_size
+
+    @property
+    def num_characters(self) -> int:
+        """The number of characters in the vocabulary; 0 where they are not read."""
+        return 0 if self.character_tokenizer is None else self.character_tokenizer.vocab_size
+
+    @property
+    def num_labels(self) -> int:
+        """The number of labels."""
+        return len(self.labels)
+
+    def has(self, split: Split) -> bool:
+        """See `ExampleDataModule.has`."""
+        files = self.files[split]
+        return files is not None and bool(find_files(files, f"data.{split}_files"))
+
+    def encode(self, split: Split) -> TaggedExamples:
+        """See `ExampleDataModule.encode`."""
+        sentences = self.sentences(split)
+        labels = None
+        if split != "predict":
+            known = LabelIds(self.labels)
+            labels = [torch.tensor([*self._label_ids(sentence, known)], dtype=torch.int64) for sentence in sentences]
+        characters = None
+        if self.character_tokenizer is not None:
+            encode = self.character_tokenizer.encode_batch
+            characters = [[torch.tensor(ids) for ids in encode(sentence.words)] for sentence in sentences]
+        words = [torch.tensor(self.tokenizer.ids(self._forms(s.words)), dtype=torch.int64) for s in sentences]
+        return TaggedExamples(sentences, words, characters, labels, with_texts=split != "train")
+
+    def sentences(self, split: Split) -> list[Sentence]:
+        """The sentences of a split, read once and kept.
+
+        Raises:
+            UserError: naming file and line, where they cannot be read.
+        """
+        if split not in self._sentences:
+            whole: Split = "train" if split == "val" and self.is_cut else split
+            files = find_files(self.files[whole] or [], f"data.{whole}_files")
+            how = self.predict_format if split == "predict" else self.format
+            found = [sentence for path in files for sentence in how.sentences(path, labelled=split != "predict")]
+            if not found:
+                raise UserError(f"{files[0]}:1: there is no sentence")
+            self._sentences[split] = [found[i] for i in self.part(split, len(found), str(files[0]))]
+        return self._sentences[split]
+
+    def _training(self, what: str) -> list[Sentence]:
+        if not self.has("train"):
+            raise UserError(
+                f"there is no data to learn the {what.replace('_', ' ')} from: give data.train_files, or a checkpoint's"
+                f" (in Python: data.{what} = model.{what})"
+            )
+        return self.sentences("train")
+
+    def _forms(self, words: Iterable[str]) -> list[str]:
+        return [word.lower() if self.lowercase else word for word in words]
+
+    @staticmethod
+    def _label_ids(sentence: Sentence, known: LabelIds) -> Iterable[int]:
+        pairs = zip(sentence.labels or (), sentence.numbers, strict=True)
+        return (known(label, f"{sentence.source}:{number}") for label, number in pairs)
