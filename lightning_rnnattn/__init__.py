@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lightning_rnnattn.data import Columns as Columns
+    from lightning_rnnattn.data import CoNLLU as CoNLLU
+    from lightning_rnnattn.data import TaggedDataModule as TaggedDataModule
     from lightning_rnnattn.data import TextDataModule as TextDataModule
     from lightning_rnnattn.data import TinyShakespeare as TinyShakespeare
+    from lightning_rnnattn.data import WordLines as WordLines
     from lightning_rnnattn.decoding import generate as generate
     from lightning_rnnattn.errors import UserError as UserError
     from lightning_rnnattn.layers import GRU as GRU
@@ -19,16 +23,28 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import RNN as RNN
     from lightning_rnnattn.layers import Attention as Attention
     from lightning_rnnattn.layers import Attentional as Attentional
+    from lightning_rnnattn.layers import AttentionPooling as AttentionPooling
+    from lightning_rnnattn.layers import CharacterEncoder as CharacterEncoder
     from lightning_rnnattn.layers import Combine as Combine
+    from lightning_rnnattn.layers import CRFOutput as CRFOutput
     from lightning_rnnattn.layers import Elman as Elman
     from lightning_rnnattn.layers import Entmax15 as Entmax15
+    from lightning_rnnattn.layers import Features as Features
+    from lightning_rnnattn.layers import LastPooling as LastPooling
+    from lightning_rnnattn.layers import MaxPooling as MaxPooling
+    from lightning_rnnattn.layers import MeanPooling as MeanPooling
     from lightning_rnnattn.layers import Memory as Memory
     from lightning_rnnattn.layers import Normalizer as Normalizer
     from lightning_rnnattn.layers import Residual as Residual
     from lightning_rnnattn.layers import Softmax as Softmax
+    from lightning_rnnattn.layers import SoftmaxOutput as SoftmaxOutput
     from lightning_rnnattn.layers import Sparsemax as Sparsemax
+    from lightning_rnnattn.layers import TokenEmbedding as TokenEmbedding
+    from lightning_rnnattn.modules import BIO as BIO
+    from lightning_rnnattn.modules import IOB1 as IOB1
     from lightning_rnnattn.modules import LanguageModel as LanguageModel
     from lightning_rnnattn.modules import SequenceModule as SequenceModule
+    from lightning_rnnattn.modules import SequenceTagger as SequenceTagger
     from lightning_rnnattn.modules import load as load
     from lightning_rnnattn.scores import AdditiveScore as AdditiveScore
     from lightning_rnnattn.scores import AttentionScore as AttentionScore
@@ -42,25 +58,34 @@ if TYPE_CHECKING:
     from lightning_rnnattn.tokenizers import WordTokenizer as WordTokenizer
 
 _PUBLIC = {
-    "data": ("TextDataModule", "TinyShakespeare"),
+    "data": ("CoNLLU", "Columns", "TaggedDataModule", "TextDataModule", "TinyShakespeare", "WordLines"),
     "decoding": ("generate",),
     "errors": ("UserError",),
     "layers": (
-        "GRU",
-        "LSTM",
-        "RNN",
         "Attention",
+        "AttentionPooling",
         "Attentional",
+        "CRFOutput",
+        "CharacterEncoder",
         "Combine",
         "Elman",
         "Entmax15",
+        "Features",
+        "GRU",
+        "LSTM",
+        "LastPooling",
+        "MaxPooling",
+        "MeanPooling",
         "Memory",
         "Normalizer",
+        "RNN",
         "Residual",
         "Softmax",
+        "SoftmaxOutput",
         "Sparsemax",
+        "TokenEmbedding",
     ),
-    "modules": ("LanguageModel", "SequenceModule", "load"),
+    "modules": ("BIO", "IOB1", "LanguageModel", "SequenceModule", "SequenceTagger", "load"),
     "scores": ("AdditiveScore", "AttentionScore", "CosineScore", "DotScore", "GeneralScore", "ScaledDotScore"),
     "tokenizers": ("BPETokenizer", "CharTokenizer", "Tokenizer", "WordTokenizer"),
 }

@@ -24,8 +24,9 @@ TINY = [
     "--trainer.enable_progress_bar=false",
     "--model.rnn.hidden_size=8",
     "--data.batch_size=2",
-    "--data.seq_len=8",
 ]
+STREAM = ["--data.seq_len=8"]
+TAGGED = [("It", "PRON"), ("is", "AUX"), ("a", "DET"), ("truth", "NOUN")]
 FILES = ["--data.train_files=text.txt", "--data.val_files=text.txt"]
 EXTRA = {
     "data/text.yaml": ["--data.train_files=text.txt", "--data.tokenizer.vocab_size=260"],
@@ -34,6 +35,7 @@ EXTRA = {
     "logger/wandb.yaml": ["--trainer.logger.offline=true"],
     "quickstart.yaml": ["--trainer.val_check_interval=2"],
     "tinyshakespeare/lm.yaml": ["--trainer.val_check_interval=2"],
+    "ud_ewt/tagger.yaml": ["--data.train_files=tags.conllu", "--data.val_files=tags.conllu"],
 }
 
 
@@ -50,6 +52,8 @@ def workdir(tmp_path, cache, monkeypatch):
     monkeypatch.setenv("LIGHTNING_RNNATTN_CACHE", str(cache))
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
     (tmp_path / "text.txt").write_text("It is a truth universally acknowledged\n" * 60)
+    words = (f"{i}\t{word}\t_\t{label}" + 6 * "\t_" + "\n" for i, (word, label) in enumerate(TAGGED, start=1))
+    (tmp_path / "tags.conllu").write_text(("".join(words) + "\n") * 5)
     return tmp_path
 
 
@@ -74,12 +78,13 @@ def test_its_launch_command_runs(name, workdir):
     if name == "logger/tensorboard.yaml":
         pytest.importorskip("tensorboard")
     verb, *rest = command(SHIPPED[name])
-    main([verb, *rest, *TINY, *EXTRA.get(name, [])])
+    stream = [] if name == "ud_ewt/tagger.yaml" else STREAM
+    main([verb, *rest, *TINY, *stream, *EXTRA.get(name, [])])
     assert list(workdir.glob("runs/**/config.yaml"))
 
 
 def test_what_the_quickstart_prints_to_go_on_with_runs(workdir, capsys):
-    tiny = [flag for flag in TINY if not flag.startswith("--trainer.max_")] + EXTRA["quickstart.yaml"]
+    tiny = [flag for flag in TINY if not flag.startswith("--trainer.max_")] + EXTRA["quickstart.yaml"] + STREAM
     main(["fit", "--config=quickstart.yaml", *tiny, "--trainer.max_steps=2"])
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "last.ckpt" in line and " fit " in line)
     main([*shlex.split(line)[1:], *tiny])

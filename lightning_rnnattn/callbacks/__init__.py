@@ -10,6 +10,7 @@ from lightning_rnnattn.callbacks.last_checkpoint import LastCheckpoint
 from lightning_rnnattn.callbacks.metrics_plot import MetricsPlot
 from lightning_rnnattn.callbacks.next_steps import NextSteps
 from lightning_rnnattn.callbacks.prediction_writer import PredictionWriter
+from lightning_rnnattn.callbacks.record_writer import RecordWriter
 from lightning_rnnattn.callbacks.sampled_text import SampledText
 from lightning_rnnattn.callbacks.throughput import Throughput
 
@@ -20,6 +21,7 @@ __all__ = [
     "MetricsPlot",
     "NextSteps",
     "PredictionWriter",
+    "RecordWriter",
     "SampledText",
     "Throughput",
 ]

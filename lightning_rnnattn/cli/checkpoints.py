@@ -38,7 +38,7 @@ class CheckpointSettings:
 
     @classmethod
     def of(cls, early: EarlyOptions) -> "CheckpointSettings":
-        """Reads the checkpoint of `--ckpt_path` (to go on) or `--init_from` (to start anew from weights and vocabularies).
+        """Reads the checkpoint of `--ckpt_path` (to go on) or `--init_from` (to start anew from its weights).
 
         Raises:
             UserError: both are given, or the checkpoint cannot be read or trusted.

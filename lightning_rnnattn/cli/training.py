@@ -17,12 +17,13 @@ from lightning.pytorch.utilities import rank_zero_info
 import lightning_rnnattn.data
 import lightning_rnnattn.layers
 import lightning_rnnattn.scores  # noqa: F401
-from lightning_rnnattn.callbacks import PredictionWriter
+from lightning_rnnattn.callbacks import PredictionWriter, RecordWriter
 from lightning_rnnattn.cli.checkpoints import SEARCHED, CheckpointSettings, earlier_checkpoint, load_weights
 from lightning_rnnattn.cli.config import ConfigFile, SaveConfig
 from lightning_rnnattn.cli.early import EarlyOptions, early_options, import_modules
 from lightning_rnnattn.cli.instantiators import DataInstantiator, ModelInstantiator, optional_model_arguments
 from lightning_rnnattn.cli.messages import short_message
+from lightning_rnnattn.data.examples import ExampleDataModule
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.modules import SequenceModule
 from lightning_rnnattn.spec import spec
@@ -71,8 +72,8 @@ class TrainingCLI(LightningCLI):
     """LightningCLI for any `SequenceModule` and any `LightningDataModule`.
 
     It differs from Lightning's own in what a checkpoint means. With `--ckpt_path` (and `--init_from`, data excepted)
-    the settings in the checkpoint are *defaults*: YAML and flags win, and nothing need be repeated. Its
-    vocabularies go into the data module. And an argument that the model requires but nobody gave, such as `vocab_size`, is asked of the
+    the settings in the checkpoint are *defaults*: YAML and flags win, and nothing need be repeated. Its vocabularies go
+    into the data module. And an argument that the model requires but nobody gave, such as `vocab_size`, is asked of the
     data module under the same name (`ModelInstantiator`).
 
     Args:
@@ -123,7 +124,7 @@ class TrainingCLI(LightningCLI):
             parser.add_argument("--init_from", type=str | None, help="Start anew from this checkpoint's weights.")
         if self.command == "predict":
             parser.add_argument(
-                "--output", default="predictions.jsonl", help="The file to write, a line for each document."
+                "--output", default="predictions.jsonl", help="The file to write, a line for each document or example."
             )
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
@@ -165,7 +166,9 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Adds the writer of predictions, whatever other callbacks there are."""
         if self.command == "predict":
-            self.trainer_defaults["callbacks"] = [PredictionWriter(self.config.predict.output)]
+            data = resolve_name(self.config.predict.data.class_path)
+            writer = RecordWriter if issubclass(data, ExampleDataModule) else PredictionWriter
+            self.trainer_defaults["callbacks"] = [writer(self.config.predict.output)]
 
     def before_fit(self) -> None:
         """Loads what `--init_from` names."""

@@ -5,14 +5,26 @@ from lightning_rnnattn.modules.checkpoint import load, read_checkpoint
 from lightning_rnnattn.modules.language_model import LanguageModel
 from lightning_rnnattn.modules.metrics import BitsPerCharacter, LossMetric, Perplexity
 from lightning_rnnattn.modules.schedulers import WarmupCosine, WarmupInverseSquareRoot
+from lightning_rnnattn.modules.schemes import BIO, IOB1, LabelScheme
+from lightning_rnnattn.modules.tag_metrics import SentenceAccuracy, SpanF1, SpanPrecision, SpanRecall, TokenAccuracy
+from lightning_rnnattn.modules.tagger import SequenceTagger
 
 __all__ = [
+    "BIO",
+    "IOB1",
     "BitsPerCharacter",
+    "LabelScheme",
     "LanguageModel",
     "Loss",
     "LossMetric",
     "Perplexity",
+    "SentenceAccuracy",
     "SequenceModule",
+    "SequenceTagger",
+    "SpanF1",
+    "SpanPrecision",
+    "SpanRecall",
+    "TokenAccuracy",
     "WarmupCosine",
     "WarmupInverseSquareRoot",
     "load",

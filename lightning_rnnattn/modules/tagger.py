@@ -1,0 +1,297 @@
+"""Sequence tagger: a label for each element of a sequence.
+
+Letters: B batch, T time (words), C characters of a word, D features, H heads, L labels.
+"""
+
+import functools
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.layers import LSTM, Attentional, AttentionFactory, CombineFactory, RNNFactory
+from lightning_rnnattn.layers.characters import CharacterFactory
+from lightning_rnnattn.layers.inputs import InputFactory, TokenEmbedding
+from lightning_rnnattn.layers.tag_output import SoftmaxOutput, TagOutputFactory
+from lightning_rnnattn.modules.base import Loss, SequenceModule
+from lightning_rnnattn.modules.metrics import LossMetric
+from lightning_rnnattn.modules.schemes import LabelScheme
+from lightning_rnnattn.modules.tag_metrics import SentenceAccuracy, SpanF1, SpanPrecision, SpanRecall, TokenAccuracy
+from lightning_rnnattn.modules.word_vectors import prepare_input
+from lightning_rnnattn.ops.crf import Allowed
+from lightning_rnnattn.ops.masks import lengths_mask
+from lightning_rnnattn.ops.spans import SpanTable, count_spans
+from lightning_rnnattn.tokenizers import Tokenizer
+
+
+class SequenceTagger(SequenceModule):
+    r"""Gives each element of a sequence a label.
+
+    .. math::
+        x_t &= [\mathrm{input}(w_t); \mathrm{characters}(w_t)], \qquad
+        h = \mathrm{RNN}(x), \qquad c_t = \sum_j \alpha_{tj} h_j \\
+        \tilde h_t &= \mathrm{combine}(h_t, c_t), \qquad
+        p(y) = \mathrm{output}(\tilde h)
+
+    Without characters and without attention the parts with them are absent. To change the model, override `features`;
+    to change what is learnt, `loss`.
+
+    Args:
+        input_size: size of the vocabulary of words, or features of an element; on the command line from the data.
+        num_labels: L; on the command line from the data.
+        num_characters: size of the vocabulary of characters, 0 where the data has none; on the command line from the
+            data.
+        input: makes the layer that reads words from ``input_size``.
+        characters: makes the layer that reads the characters of words from ``num_characters``; None for none.
+        rnn: makes the recurrent network from its input size.
+        attention: makes the attention of the network's outputs to each other, in both directions, from (query_dim,
+            key_dim); None for none.
+        combine: makes the layer that joins output and context.
+        output: makes the output layer from (features, ``num_labels``): `SoftmaxOutput`, `CRFOutput`.
+        scheme: how labels mark spans (`BIO`): spans are scored, and what the scheme forbids is never predicted; None
+            for labels that mark none.
+        dropout: probability of dropping a feature before the recurrent network, and one before the output layer.
+        optimizer: see `SequenceModule`.
+        lr_scheduler: see `SequenceModule`.
+
+    Raises:
+        UserError: if characters are to be read and the data has none, or ``dropout`` is no probability.
+
+    Example:
+        >>> tagger = SequenceTagger(input_size=100, num_labels=17, num_characters=0, output=CRFOutput)
+        >>> labels = tagger(torch.zeros(2, 5, dtype=torch.long), lengths=torch.tensor([5, 3]))
+        >>> labels.shape
+        torch.Size([2, 5])
+    """
+
+    vocabularies = ("tokenizer", "character_tokenizer", "labels")
+    character_tokenizer: Tokenizer | None
+    labels: tuple[str, ...] | None
+
+    def __init__(
+        self,
+        input_size: int,
+        num_labels: int,
+        num_characters: int,
+        input: InputFactory = TokenEmbedding,
+        characters: CharacterFactory | None = None,
+        rnn: RNNFactory = partial(LSTM, bidirectional=True),  # noqa: B008  (immutable)
+        attention: AttentionFactory | None = None,
+        combine: CombineFactory = Attentional,
+        output: TagOutputFactory = SoftmaxOutput,
+        scheme: LabelScheme | None = None,
+        dropout: float = 0.0,
+        optimizer: OptimizerCallable | None = None,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(optimizer, lr_scheduler)
+        if not 0.0 <= dropout < 1.0:
+            raise UserError(f"dropout={dropout} must lie in [0, 1)")
+        if characters is not None and not num_characters:
+            raise UserError("model.characters: the data has no characters: give it a character_tokenizer")
+        self.dropout = nn.Dropout(dropout)
+        self.input = input(input_size)
+        self.characters = None if characters is None else characters(num_characters)
+        self.rnn = rnn(self.input.output_size + (0 if self.characters is None else self.characters.output_size))
+        hidden = self.rnn.output_size
+        self.attention = None if attention is None else attention(hidden, hidden)
+        self.combine = None if self.attention is None else combine(hidden, self.attention.value_dim)
+        self.output = output(hidden, num_labels)
+        self.scheme = scheme
+
+        self.losses = nn.ModuleDict({stage: LossMetric() for stage in ("val", "test")})
+        self.metrics = _by_stage(self.build_metrics)
+        self.span_metrics = _by_stage(dict if scheme is None else self.build_span_metrics)
+
+    def build_metrics(self) -> dict[str, Metric]:
+        """Makes a stage's metrics; each is updated with labels (B, T) predicted, actual, and a mask (B, T)."""
+        return {"accuracy": TokenAccuracy(), "sentence_accuracy": SentenceAccuracy()}
+
+    def build_span_metrics(self) -> dict[str, Metric]:
+        """Makes a stage's metrics of spans, where there is a scheme; each is updated with `SpanCounts`."""
+        return {"span_f1": SpanF1(), "span_precision": SpanPrecision(), "span_recall": SpanRecall()}
+
+    def forward(
+        self,
+        words: Tensor,
+        lengths: Tensor | None = None,
+        characters: Tensor | None = None,
+        character_lengths: Tensor | None = None,
+    ) -> Tensor:
+        """The most probable labels, (B, T) int64, zeros past each sequence's end; for the arguments see `features`."""
+        features = self.features(words, lengths, characters, character_lengths)
+        return self.output.decode(features, _lengths(words, lengths), self.allowed)
+
+    def features(
+        self,
+        words: Tensor,
+        lengths: Tensor | None = None,
+        characters: Tensor | None = None,
+        character_lengths: Tensor | None = None,
+    ) -> Tensor:
+        """What the output layer reads, (B, T, D).
+
+        Args:
+            words: (B, T) int64, or (B, T, F) features.
+            lengths: (B,) real elements of each row, on the CPU, zero allowed; None where all are real.
+            characters: (B, T, C) int64, where the model reads characters.
+            character_lengths: (B, T) real characters of each word.
+        """
+        hidden = self._recur(words, lengths, characters, character_lengths)
+        if self.attention is not None and self.combine is not None:
+            context, _ = self._attend(hidden, lengths)
+            hidden = self.combine(hidden, context)
+        return self.dropout(hidden)
+
+    def loss(self, features: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
+        """Summed nats of the labels (B, T), given features (B, T, D), of rows of ``lengths`` (B,); 0 counts nothing."""
+        return self.output.loss(features, labels, lengths)
+
+    def step(self, batch: Any, stage: str) -> Loss:
+        """The loss of a batch (a ``TagBatch``), per element."""
+        lengths = _counted(batch)
+        return Loss(self.loss(self._batch_features(batch), batch.labels, lengths), lengths.sum())
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Updates the metrics of the validation set."""
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Updates the metrics of the test set."""
+        self._evaluate(batch, "test")
+
+    def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
+        """A dict for each row: ``index``, ``words``, ``labels`` (names), their ``probabilities``, and ``text``.
+
+        A probability is that of the label at its place, summed over all paths of labels that the scheme allows.
+        """
+        features, lengths = self._batch_features(batch), _counted(batch)
+        best = self.output.decode(features, lengths, self.allowed)
+        marginals = self.output.marginals(features, lengths, self.allowed)
+        probabilities = marginals.gather(-1, best.unsqueeze(-1)).squeeze(-1)
+        rows = zip(
+            batch.indices, batch.texts, batch.counts.tolist(), best.tolist(), probabilities.tolist(), strict=True
+        )
+        return [
+            {
+                "index": index,
+                "words": list(words),
+                "labels": (names := [self._names[label] for label in labels[: len(words)]]),
+                "probabilities": [round(probability, 6) for probability in probabilities[: len(words)]],
+                "text": " ".join(names),
+            }
+            for index, words, counts, labels, probabilities in rows
+            if counts
+        ]
+
+    def num_tokens(self, batch: Any) -> Tensor:
+        """Elements that a batch trains on, for throughput; a tensor, so that no step waits for the device."""
+        return _counted(batch).sum()
+
+    @torch.no_grad()
+    def attention_weights(
+        self,
+        words: Tensor,
+        lengths: Tensor | None = None,
+        characters: Tensor | None = None,
+        character_lengths: Tensor | None = None,
+    ) -> Tensor:
+        """Where the model looks: (B, H, T, T); for the arguments see `features`.
+
+        Raises:
+            UserError: if the model has no attention.
+        """
+        if self.attention is None:
+            raise UserError("attention: null: a plain recurrent network has no attention weights")
+        hidden = self._recur(words, lengths, characters, character_lengths)
+        _, weights = self._attend(hidden, lengths, need_weights=True)
+        return weights
+
+    def on_fit_start(self) -> None:
+        """Lets the input layer take its pretrained vectors."""
+        super().on_fit_start()
+        prepare_input(self.input, self.tokenizer)
+
+    def setup(self, stage: str) -> None:
+        """Takes the data's vocabularies; see `SequenceModule.setup`.
+
+        Raises:
+            UserError: if the labels are not of the scheme.
+        """
+        super().setup(stage)
+        if self.scheme is not None:
+            _span_table(self.scheme, self._names)
+
+    @property
+    def allowed(self) -> Allowed | None:
+        """The paths of labels that the scheme allows; None for all."""
+        return None if self.scheme is None else _allowed(self.scheme, self._names)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        if self.labels is None:
+            raise UserError("the names of the labels are not known: set model.labels, or use a data module with labels")
+        return self.labels
+
+    def _recur(
+        self, words: Tensor, lengths: Tensor | None, characters: Tensor | None, character_lengths: Tensor | None
+    ) -> Tensor:
+        x = self.input(words)
+        if self.characters is not None:
+            if characters is None or character_lengths is None:
+                raise UserError("model.characters: the batch has no characters: give the data a character_tokenizer")
+            x = torch.cat([x, self.characters(characters, character_lengths)], dim=-1)
+        hidden, _ = self.rnn(self.dropout(x), None, lengths)
+        return hidden
+
+    def _attend(self, hidden: Tensor, lengths: Tensor | None, need_weights: bool = False) -> tuple[Tensor, Any]:
+        assert self.attention is not None
+        mask = None if lengths is None else lengths_mask(lengths, hidden.shape[1]).to(hidden.device)
+        return self.attention(hidden, self.attention.memory(hidden, mask=mask), need_weights=need_weights)
+
+    def _batch_features(self, batch: Any) -> Tensor:
+        return self.features(batch.words.values, batch.words.lengths, batch.characters, batch.character_lengths)
+
+    def _evaluate(self, batch: Any, stage: str) -> None:
+        features, lengths = self._batch_features(batch), _counted(batch)
+        mask = lengths_mask(lengths, features.shape[1])
+        predicted = self.output.decode(features, lengths, self.allowed)
+        self.losses[stage].update(self.loss(features, batch.labels, lengths), lengths.sum())  # type: ignore[operator]
+        self.log(f"{stage}_loss", self.losses[stage], batch_size=1)  # type: ignore[arg-type]
+        for name, metric in self.metrics[stage].items():  # type: ignore[operator]
+            metric.update(predicted, batch.labels, mask)
+            self.log(f"{stage}_{name}", metric, prog_bar=True, batch_size=1)
+        if self.scheme is None:
+            return
+        counts = count_spans(predicted, batch.labels, mask, _span_table(self.scheme, self._names))
+        for name, metric in self.span_metrics[stage].items():  # type: ignore[operator]
+            metric.update(counts)
+            self.log(f"{stage}_{name}", metric, prog_bar=name == "span_f1", batch_size=1)
+
+
+def _by_stage(build: Callable[[], dict[str, Metric]]) -> nn.ModuleDict:
+    return nn.ModuleDict({stage: nn.ModuleDict(build()) for stage in ("val", "test")})
+
+
+def _lengths(words: Tensor, lengths: Tensor | None) -> Tensor:
+    return torch.full((words.shape[0],), words.shape[1], device=words.device) if lengths is None else lengths
+
+
+def _counted(batch: Any) -> Tensor:
+    """The lengths of a batch's rows, zero for those that do not count, on the batch's device."""
+    return batch.words.lengths.to(batch.counts.device) * batch.counts
+
+
+@functools.cache
+def _allowed(scheme: LabelScheme, labels: tuple[str, ...]) -> Allowed:
+    return scheme.allowed(labels)
+
+
+@functools.cache
+def _span_table(scheme: LabelScheme, labels: tuple[str, ...]) -> SpanTable:
+    return scheme.table(labels)
