@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from dataclasses import is_dataclass
+from functools import partial
 from pathlib import Path
 
 from lightning_rnnattn import callbacks, data, layers, modules, scores, tokenizers
@@ -21,9 +22,18 @@ FAMILIES = {
     "Attention (`model.attention`)": (layers, ["Attention"]),
     "Normalizers (`model.attention.normalizer`)": (layers, ["Softmax", "Sparsemax", "Entmax15"]),
     "Recurrent networks (`model.rnn`)": (layers, ["LSTM", "GRU", "Elman"]),
+    "Input (`model.input`)": (layers, ["TokenEmbedding", "Features"]),
+    "Characters of words (`model.characters`)": (layers, ["CharacterEncoder"]),
+    "Pooling (`model.characters.pooling`)": (
+        layers,
+        ["AttentionPooling", "MeanPooling", "MaxPooling", "LastPooling"],
+    ),
+    "Labels (`model.output`)": (layers, ["SoftmaxOutput", "CRFOutput"]),
+    "Schemes of labels (`model.scheme`)": (modules, ["BIO", "IOB1"]),
     "Context joined with the output (`model.combine`)": (layers, ["Attentional", "Residual"]),
-    "Models (`model`)": (modules, ["LanguageModel"]),
-    "Data (`data`)": (data, ["TextDataModule", "TinyShakespeare"]),
+    "Models (`model`)": (modules, ["LanguageModel", "SequenceTagger"]),
+    "Data (`data`)": (data, ["TextDataModule", "TinyShakespeare", "TaggedDataModule"]),
+    "Formats (`data.format`, `data.predict_format`)": (data, ["CoNLLU", "Columns", "WordLines"]),
     "Tokenizers (`data.tokenizer`)": (
         tokenizers,
         ["CharTokenizer", "WordTokenizer", "BPETokenizer", "TokenizerFile"],
@@ -91,7 +101,9 @@ def key(parameter: inspect.Parameter) -> str:
     if parameter.default is parameter.empty:
         return f"`{parameter.name}`"
     default = parameter.default
-    if callable(default):
+    if isinstance(default, partial):
+        shown = default.func.__name__  # type: ignore[attr-defined]  # a class
+    elif callable(default) and not is_dataclass(default):
         shown = default.__name__
     elif is_dataclass(default):
         shown = type(default).__name__
