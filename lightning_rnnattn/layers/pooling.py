@@ -48,7 +48,10 @@ PoolingFactory = Callable[[int], Pooling]
 
 
 class MeanPooling(Pooling):
-    r"""The mean of the elements, :math:`\frac{1}{n} \sum_t x_t`."""
+    r"""The mean of the elements.
+
+    .. math:: \bar x = \frac{1}{n} \sum_t x_t
+    """
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """See `Pooling.forward`; the weights are equal."""
@@ -58,7 +61,10 @@ class MeanPooling(Pooling):
 
 
 class MaxPooling(Pooling):
-    r"""The largest value of each feature, :math:`\max_t x_{td}`."""
+    r"""The largest value of each feature.
+
+    .. math:: m_d = \max_t x_{td}
+    """
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """See `Pooling.forward`; there are no weights."""
