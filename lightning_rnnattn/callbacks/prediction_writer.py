@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
-from lightning_rnnattn.callbacks.run import replacing
+from lightning_rnnattn.callbacks.spool import SpoolingWriter
 
 _LISTS = ("tokens", "ids", "log_probs")  # what a line has for each token; a chunk's lines in the spool
 
@@ -27,17 +27,13 @@ class _Chunk:
     offset: int
 
 
-class PredictionWriter(Callback):
+class PredictionWriter(SpoolingWriter):
     """Write what ``predict`` gives: a line of JSON for each document, in the order in which they were read.
 
     A line has ``document`` (its name), ``num_tokens``, ``nats`` (minus the sum of the log-probabilities),
     ``perplexity`` (e^(nats / num_tokens), null for a document without tokens), ``tokens`` (the text of each), ``ids``
     and ``log_probs`` (natural logarithms). With a tokenizer of bytes, a token that is a part of a character has no text
     of its own (U+FFFD stands for it): ``ids`` can be decoded together.
-
-    Every process spools its chunks to disk as they come, beside the output, and rank zero joins them at the end: memory
-    holds one batch and a few numbers per chunk, however long the documents are. The folder must be one that all ranks
-    see. The output appears in one step when it is complete.
 
     Protocol: ``predict_step`` gives a list with a dict for each row of the batch that has a document: ``document`` (its
     name), ``tokens`` (ids, written as text where the module has a ``tokenizer`` with ``tokens(ids)``) and
@@ -48,36 +44,23 @@ class PredictionWriter(Callback):
         output: the file to write.
     """
 
-    # Not a BasePredictionWriter: that one asks the loader for the indices of its samples, which streams do not have.
-
     def __init__(self, output: str = "predictions.jsonl") -> None:
-        self.output = Path(output)
-        self._spool: IO[bytes] | None = None
+        super().__init__(output)
         self._documents = 0  # begun by this process before the rows of the current batch
         self._rows = 0
         self._arrivals = 0
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open this rank's spool."""
+        """Begin to count, and open this rank's spool."""
         self._documents = self._rows = self._arrivals = 0
-        self.output.parent.mkdir(parents=True, exist_ok=True)
-        self._spool = self._spool_path(trainer.global_rank).open("wb")
+        super().on_predict_start(trainer, pl_module)
 
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Spool the rows of a batch."""
-        assert self._spool is not None
+    def spool(self, file: IO[bytes], trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
+        """For each row a line that says where it belongs, and one for each of its lists."""
         if getattr(batch, "is_first", True):
             self._documents += self._rows
         self._rows = len(outputs)
-        tokenizer: Any = getattr(pl_module, "tokenizer", None)
+        tokenizer: Any = getattr(module, "tokenizer", None)
         for place, row in enumerate(outputs, start=self._documents):
             header = {
                 "index": place * trainer.world_size + trainer.global_rank,
@@ -92,33 +75,12 @@ class PredictionWriter(Callback):
                 "log_probs": [round(log_prob, 6) for log_prob in row["log_probs"]],
             }
             for part in (header, *(lists[key] for key in _LISTS)):
-                self._spool.write(json.dumps(part, ensure_ascii=False).encode() + b"\n")
+                file.write(json.dumps(part, ensure_ascii=False).encode() + b"\n")
             self._arrivals += 1
 
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Join the spools of all ranks."""
-        self._close()
-        trainer.strategy.barrier("PredictionWriter")
-        if trainer.is_global_zero:
-            spools = [self._spool_path(rank) for rank in range(trainer.world_size)]
-            with replacing(self.output) as partial:
-                _join(spools, partial)
-            for spool in spools:
-                spool.unlink()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave no spool behind."""
-        if self._spool is not None:
-            self._close()
-            self._spool_path(trainer.global_rank).unlink(missing_ok=True)
-
-    def _close(self) -> None:
-        if self._spool is not None:
-            self._spool.close()
-            self._spool = None
-
-    def _spool_path(self, rank: int) -> Path:
-        return self.output.with_name(f".{self.output.name}.rank{rank}")
+    def join(self, spools: list[Path], output: Path) -> None:
+        """The chunks of each document, together."""
+        _join(spools, output)
 
 
 def _chunks(spool: Path) -> Iterator[_Chunk]:

@@ -5,7 +5,8 @@ from lightning_rnnattn.data.columns import Columns, CoNLLU, WordLines
 from lightning_rnnattn.data.documents import Document, DocumentBatches
 from lightning_rnnattn.data.padded import Padded
 from lightning_rnnattn.data.shakespeare import TinyShakespeare
-from lightning_rnnattn.data.tagged import TagBatch, TaggedDataModule
+from lightning_rnnattn.data.tag_batch import TagBatch
+from lightning_rnnattn.data.tagged import TaggedDataModule
 from lightning_rnnattn.data.text import TextDataModule
 from lightning_rnnattn.data.tokens import TokenBatch, TokenBatches
 
