@@ -22,3 +22,27 @@ def test_fit_with_two_processes(workdir):
     assert last["global_step"] == 3
     assert last["hyper_parameters"]["_class_path"] == "own.Own"
     assert not Path("runs/version_1").exists()
+
+
+def test_two_processes_train_a_tagger_as_one_does(workdir):
+    # Nine sentences in batches of two: in the last step of an epoch one process has none.
+    words = [f"w{i % 4} {'AB'[i % 2]}\n" for i in range(9)]
+    (workdir / "tags.txt").write_text("".join(word * (1 + i % 5) + "\n" for i, word in enumerate(words)))
+    program = Path(sys.executable).with_name("lightning_rnnattn")
+    flags = """--model SequenceTagger --model.output CRFOutput --model.characters CharacterEncoder --model.rnn LSTM
+        --model.rnn.hidden_size 8 --model.rnn.bidirectional true --model.optimizer SGD --model.optimizer.lr 0.3
+        --data TaggedDataModule --data.train_files tags.txt --data.val_files tags.txt --data.format Columns
+        --trainer.accelerator cpu --trainer.max_epochs 17 --trainer.enable_progress_bar false"""
+    weights, metrics = [], []
+    for version, options in enumerate(("--data.batch_size 4", "--data.batch_size 2 --trainer.devices 2")):
+        command = [program, "fit", *flags.split(), *options.split(), "--trainer.strategy", ("auto", "ddp")[version]]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == 0, done.stderr
+        last = torch.load(f"runs/version_{version}/checkpoints/last.ckpt", weights_only=True)
+        assert last["global_step"] == 17 * 3
+        weights.append(last["state_dict"])
+        metrics.append(Path(f"runs/version_{version}/metrics.csv").read_text().splitlines()[-1].split(",")[-3:])
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, atol=1e-5, rtol=0, msg=name)
+    for one, two in zip(*metrics, strict=True):  # each sentence is validated on once
+        assert abs(float(one) - float(two)) < 1e-5
