@@ -7,13 +7,22 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 from lightning_rnnattn.cli import main
 
 STEPS = 60
-ARGS = [
-    "fit",
+COMMON = [
+    f"--trainer.max_steps={STEPS}",
+    "--trainer.val_check_interval=7",
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_model_summary=false",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.callbacks+=LastCheckpoint",
+    "--trainer.callbacks.every_n_train_steps=1",
+]
+LANGUAGE_MODEL = [
     "--model=LanguageModel",
     "--model.embedding_size=8",
     "--model.rnn.hidden_size=16",
@@ -29,16 +38,24 @@ ARGS = [
     "--data.val_fraction=0.2",
     "--data.batch_size=2",
     "--data.seq_len=8",
-    f"--trainer.max_steps={STEPS}",
-    "--trainer.val_check_interval=7",
-    "--trainer.accelerator=cpu",
-    "--trainer.enable_model_summary=false",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.callbacks+=LastCheckpoint",
-    "--trainer.callbacks.every_n_train_steps=1",
+    *COMMON,
     "--trainer.callbacks+=SampledText",
     "--trainer.callbacks.prompts=[to]",
     "--trainer.callbacks.max_new_tokens=5",
+]
+TAGGER = [
+    "--model=SequenceTagger",
+    "--model.input.embedding_size=8",
+    "--model.input.token_dropout=0.2",
+    "--model.characters=CharacterEncoder",
+    "--model.output=CRFOutput",
+    "--model.dropout=0.2",
+    "--data=TaggedDataModule",
+    "--data.train_files=tags.txt",
+    "--data.val_fraction=0.2",
+    "--data.format=Columns",
+    "--data.batch_size=3",
+    *COMMON,
 ]
 
 
@@ -51,17 +68,21 @@ def prepare(folder: Path) -> Path:
     folder.mkdir()
     # Some 22 batches to an epoch: the run passes several, and a validation every 7 steps.
     (folder / "text.txt").write_text("to be or not to be, that is the question\n" * 11)
+    sentences = ("".join(f"w{(7 * i + t) % 5} {'AB'[(i + t) % 2]}\n" for t in range(1 + i % 6)) for i in range(80))
+    (folder / "tags.txt").write_text("\n".join(sentences))
     return folder
 
 
-def test_a_killed_run_resumes_bit_for_bit(tmp_path, monkeypatch):
+@pytest.mark.parametrize("task", [LANGUAGE_MODEL, TAGGER], ids=["language model", "tagger"])
+def test_a_killed_run_resumes_bit_for_bit(task, tmp_path, monkeypatch):
+    args = ["fit", *task]
     monkeypatch.setenv("LIGHTNING_RNNATTN_CACHE", str(tmp_path / "cache"))
     whole, killed = prepare(tmp_path / "whole"), prepare(tmp_path / "killed")
     monkeypatch.chdir(whole)
-    main(ARGS)
+    main(args)
 
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-m", "lightning_rnnattn", *ARGS], cwd=killed, env=environment)
+    process = subprocess.Popen([sys.executable, "-m", "lightning_rnnattn", *args], cwd=killed, env=environment)
     written = killed / "runs" / "version_0" / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
@@ -74,7 +95,7 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path, monkeypatch):
     assert 5 <= stopped["global_step"] < STEPS
 
     monkeypatch.chdir(killed)
-    main([*ARGS, "--ckpt_path=last"])
+    main([*args, "--ckpt_path=last"])
     expected, resumed = last_checkpoint(whole), last_checkpoint(killed)
     assert expected["global_step"] == resumed["global_step"] == STEPS
     for name, tensor in expected["state_dict"].items():
