@@ -24,22 +24,30 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import Attention as Attention
     from lightning_rnnattn.layers import Attentional as Attentional
     from lightning_rnnattn.layers import AttentionPooling as AttentionPooling
+    from lightning_rnnattn.layers import BahdanauDecoder as BahdanauDecoder
+    from lightning_rnnattn.layers import Bridge as Bridge
     from lightning_rnnattn.layers import CharacterEncoder as CharacterEncoder
     from lightning_rnnattn.layers import Combine as Combine
     from lightning_rnnattn.layers import CRFOutput as CRFOutput
+    from lightning_rnnattn.layers import Decoder as Decoder
     from lightning_rnnattn.layers import Elman as Elman
     from lightning_rnnattn.layers import Entmax15 as Entmax15
     from lightning_rnnattn.layers import Features as Features
+    from lightning_rnnattn.layers import InputFeedingDecoder as InputFeedingDecoder
     from lightning_rnnattn.layers import LastPooling as LastPooling
+    from lightning_rnnattn.layers import LastStateBridge as LastStateBridge
+    from lightning_rnnattn.layers import LuongDecoder as LuongDecoder
     from lightning_rnnattn.layers import MaxPooling as MaxPooling
     from lightning_rnnattn.layers import MeanPooling as MeanPooling
     from lightning_rnnattn.layers import Memory as Memory
     from lightning_rnnattn.layers import Normalizer as Normalizer
+    from lightning_rnnattn.layers import ProjectionBridge as ProjectionBridge
     from lightning_rnnattn.layers import Residual as Residual
     from lightning_rnnattn.layers import Softmax as Softmax
     from lightning_rnnattn.layers import SoftmaxOutput as SoftmaxOutput
     from lightning_rnnattn.layers import Sparsemax as Sparsemax
     from lightning_rnnattn.layers import TokenEmbedding as TokenEmbedding
+    from lightning_rnnattn.layers import ZeroBridge as ZeroBridge
     from lightning_rnnattn.modules import BIO as BIO
     from lightning_rnnattn.modules import IOB1 as IOB1
     from lightning_rnnattn.modules import LanguageModel as LanguageModel
@@ -65,25 +73,33 @@ _PUBLIC = {
         "Attention",
         "AttentionPooling",
         "Attentional",
+        "BahdanauDecoder",
+        "Bridge",
         "CRFOutput",
         "CharacterEncoder",
         "Combine",
+        "Decoder",
         "Elman",
         "Entmax15",
         "Features",
         "GRU",
+        "InputFeedingDecoder",
         "LSTM",
         "LastPooling",
+        "LastStateBridge",
+        "LuongDecoder",
         "MaxPooling",
         "MeanPooling",
         "Memory",
         "Normalizer",
+        "ProjectionBridge",
         "RNN",
         "Residual",
         "Softmax",
         "SoftmaxOutput",
         "Sparsemax",
         "TokenEmbedding",
+        "ZeroBridge",
     ),
     "modules": ("BIO", "IOB1", "LanguageModel", "SequenceModule", "SequenceTagger", "load"),
     "scores": ("AdditiveScore", "AttentionScore", "CosineScore", "DotScore", "GeneralScore", "ScaledDotScore"),
