@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from lightning_rnnattn.data import TextDataModule as TextDataModule
     from lightning_rnnattn.data import TinyShakespeare as TinyShakespeare
     from lightning_rnnattn.data import WordLines as WordLines
+    from lightning_rnnattn.decoding import BeamSearch as BeamSearch
+    from lightning_rnnattn.decoding import Greedy as Greedy
+    from lightning_rnnattn.decoding import Hypothesis as Hypothesis
+    from lightning_rnnattn.decoding import Sampling as Sampling
+    from lightning_rnnattn.decoding import Search as Search
     from lightning_rnnattn.decoding import generate as generate
     from lightning_rnnattn.errors import UserError as UserError
     from lightning_rnnattn.layers import GRU as GRU
@@ -67,7 +72,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "data": ("CoNLLU", "Columns", "TaggedDataModule", "TextDataModule", "TinyShakespeare", "WordLines"),
-    "decoding": ("generate",),
+    "decoding": ("BeamSearch", "Greedy", "Hypothesis", "Sampling", "Search", "generate"),
     "errors": ("UserError",),
     "layers": (
         "Attention",
