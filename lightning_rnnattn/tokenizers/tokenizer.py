@@ -69,9 +69,9 @@ class Tokenizer:
 
     @property
     def eos_id(self) -> int | None:
-        """The id that ends a sentence or, in a stream, a line.
+        r"""The id that ends a sentence or, in a stream, a line.
 
-        In the tokenizers of this package it is the newline: with ``eos``, ``encode(line + "\\n")`` is ``encode(line)``
+        In the tokenizers of this package it is the newline: with ``eos``, ``encode(line + "\n")`` is ``encode(line)``
         and this id, which is decoded to the newline.
         """
         special = {token["content"] for token in self._json["added_tokens"] if token["special"]}
