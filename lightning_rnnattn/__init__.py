@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lightning_rnnattn.data import CMUDict as CMUDict
     from lightning_rnnattn.data import Columns as Columns
     from lightning_rnnattn.data import CoNLLU as CoNLLU
+    from lightning_rnnattn.data import PairDataModule as PairDataModule
+    from lightning_rnnattn.data import PairTableDataModule as PairTableDataModule
     from lightning_rnnattn.data import TaggedDataModule as TaggedDataModule
     from lightning_rnnattn.data import TextDataModule as TextDataModule
     from lightning_rnnattn.data import TinyShakespeare as TinyShakespeare
@@ -71,7 +74,17 @@ if TYPE_CHECKING:
     from lightning_rnnattn.tokenizers import WordTokenizer as WordTokenizer
 
 _PUBLIC = {
-    "data": ("CoNLLU", "Columns", "TaggedDataModule", "TextDataModule", "TinyShakespeare", "WordLines"),
+    "data": (
+        "CMUDict",
+        "CoNLLU",
+        "Columns",
+        "PairDataModule",
+        "PairTableDataModule",
+        "TaggedDataModule",
+        "TextDataModule",
+        "TinyShakespeare",
+        "WordLines",
+    ),
     "decoding": ("BeamSearch", "Greedy", "Hypothesis", "Sampling", "Search", "generate"),
     "errors": ("UserError",),
     "layers": (
