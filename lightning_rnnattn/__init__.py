@@ -58,9 +58,11 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import ZeroBridge as ZeroBridge
     from lightning_rnnattn.modules import BIO as BIO
     from lightning_rnnattn.modules import IOB1 as IOB1
+    from lightning_rnnattn.modules import AttentionView as AttentionView
     from lightning_rnnattn.modules import LanguageModel as LanguageModel
     from lightning_rnnattn.modules import SequenceModule as SequenceModule
     from lightning_rnnattn.modules import SequenceTagger as SequenceTagger
+    from lightning_rnnattn.modules import ShowsAttention as ShowsAttention
     from lightning_rnnattn.modules import load as load
     from lightning_rnnattn.scores import AdditiveScore as AdditiveScore
     from lightning_rnnattn.scores import AttentionScore as AttentionScore
@@ -119,7 +121,16 @@ _PUBLIC = {
         "TokenEmbedding",
         "ZeroBridge",
     ),
-    "modules": ("BIO", "IOB1", "LanguageModel", "SequenceModule", "SequenceTagger", "load"),
+    "modules": (
+        "AttentionView",
+        "BIO",
+        "IOB1",
+        "LanguageModel",
+        "SequenceModule",
+        "SequenceTagger",
+        "ShowsAttention",
+        "load",
+    ),
     "scores": ("AdditiveScore", "AttentionScore", "CosineScore", "DotScore", "GeneralScore", "ScaledDotScore"),
     "tokenizers": ("BPETokenizer", "CharTokenizer", "Tokenizer", "WordTokenizer"),
 }
