@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.modules import IOB1 as IOB1
     from lightning_rnnattn.modules import AttentionView as AttentionView
     from lightning_rnnattn.modules import LanguageModel as LanguageModel
+    from lightning_rnnattn.modules import Seq2Seq as Seq2Seq
     from lightning_rnnattn.modules import SequenceModule as SequenceModule
     from lightning_rnnattn.modules import SequenceTagger as SequenceTagger
     from lightning_rnnattn.modules import ShowsAttention as ShowsAttention
@@ -126,6 +127,7 @@ _PUBLIC = {
         "BIO",
         "IOB1",
         "LanguageModel",
+        "Seq2Seq",
         "SequenceModule",
         "SequenceTagger",
         "ShowsAttention",

@@ -28,6 +28,7 @@ from lightning_rnnattn.layers import (
 from lightning_rnnattn.modules.base import Loss, SequenceModule
 from lightning_rnnattn.modules.metrics import LossMetric, Perplexity
 from lightning_rnnattn.modules.tag_metrics import TokenAccuracy
+from lightning_rnnattn.modules.views import AttentionView
 from lightning_rnnattn.ops.cross_entropy import IGNORE, linear_cross_entropy
 from lightning_rnnattn.ops.masks import lengths_mask
 from lightning_rnnattn.tokenizers import Tokenizer
@@ -126,8 +127,8 @@ class Seq2Seq(SequenceModule):
                 raise UserError(f"{name}={share} must lie in [0, 1)")
         if share_embeddings and source_vocab_size != target_vocab_size:
             raise UserError(
-                f"model.share_embeddings: the source has {source_vocab_size} tokens and the target {target_vocab_size}: "
-                "one matrix needs one vocabulary for both (data.target_tokenizer: null)"
+                f"model.share_embeddings: the source has {source_vocab_size} tokens, the target {target_vocab_size}: one "
+                "matrix needs one vocabulary for both (data.target_tokenizer: null)"
             )
         self.dropout = nn.Dropout(dropout)
         self.label_smoothing = label_smoothing
@@ -234,8 +235,8 @@ class Seq2Seq(SequenceModule):
         return records
 
     def decode(self, source: Tensor, lengths: Tensor, need_weights: bool = False) -> list[list[Hypothesis]]:
-        """Texts for sources (B, S) of ``lengths`` (B,), by ``search``; see `lightning_rnnattn.decoding.Search.search`."""
-        tokenizer = self._target()
+        """Texts for sources (B, S) of ``lengths`` (B,), by ``search``; see `Search.search`."""
+        tokenizer = self._tokenizer("target_tokenizer")
         bos_id, eos_id = tokenizer.bos_id, tokenizer.eos_id
         assert bos_id is not None
         assert eos_id is not None
@@ -243,7 +244,7 @@ class Seq2Seq(SequenceModule):
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text of a hypothesis."""
-        return self._target().decode(tokens)
+        return self._tokenizer("target_tokenizer").decode(tokens)
 
     def start(self, source: Tensor, lengths: Tensor) -> Seq2SeqCache:
         """Reads sources; see `lightning_rnnattn.decoding.DecoderModel`."""
@@ -285,9 +286,31 @@ class Seq2Seq(SequenceModule):
         assert weights is not None
         return weights
 
+    def attention_views(self, batch: Any, rows: int) -> list[list[AttentionView]]:
+        """See `ShowsAttention`: where the model looked as it wrote the first reference."""
+        source, lengths, target = batch.source.values[:rows], batch.source.lengths[:rows], batch.target.values[:rows]
+        weights = self.attention_weights(source, lengths, target)
+        read = self._tokens("source_tokenizer", source, lengths)
+        written = self._tokens("target_tokenizer", target, batch.target.lengths)
+        return [[AttentionView.of(*view)] for view in zip(weights, written, read, strict=True)]
+
+    def text_views(self, text: str) -> list[AttentionView]:
+        """See `ShowsAttention`: where the model looked as it wrote each of its hypotheses."""
+        tokenizer = self._tokenizer("source_tokenizer")
+        source = torch.tensor([[*tokenizer.encode(text), tokenizer.eos_id]], device=self.device)
+        lengths = torch.tensor([source.shape[1]])
+        (found,) = self.decode(source, lengths, need_weights=True)
+        (read,) = self._tokens("source_tokenizer", source, lengths)
+        views = []
+        for number, each in enumerate(found, start=1):
+            assert each.weights is not None
+            written = self._tokenizer("target_tokenizer").tokens(each.tokens)
+            name = f"hypothesis {number}" if len(found) > 1 else ""
+            views.append(AttentionView.of(each.weights[None], written, read, name))
+        return views
+
     def _teach(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """What the output layer reads (N, D) for the N tokens of a batch's targets, and these (N,), IGNORE in rows that
-        do not count."""
+        """What the output layer reads (N, D) for the N tokens of all targets, and these (N,); IGNORE if uncounted."""
         values, lengths = batch.target.values, batch.target.lengths
         features, _ = self.features(batch.source.values, batch.source.lengths, self._shifted(values))
         # The output layer is most of the work: it is spared the padding. Lengths are on the CPU, so nothing waits.
@@ -297,17 +320,23 @@ class Seq2Seq(SequenceModule):
 
     def _shifted(self, target: Tensor) -> Tensor:
         """Targets (B, T) as the decoder reads them: behind a token that begins them, without their last."""
-        bos_id = self._target().bos_id
+        bos_id = self._tokenizer("target_tokenizer").bos_id
         assert bos_id is not None
         return torch.cat([torch.full_like(target[:, :1], bos_id), target[:, :-1]], dim=1)
 
     def _read_out(self, features: Tensor) -> Tensor:
         return self.dropout(self.projection(features))
 
-    def _target(self) -> Tokenizer:
-        if self.target_tokenizer is None:
-            raise UserError("the target's tokenizer is not known: set model.target_tokenizer, or use a data module")
-        return self.target_tokenizer
+    def _tokenizer(self, name: str) -> Tokenizer:
+        tokenizer: Tokenizer | None = getattr(self, name)
+        if tokenizer is None:
+            raise UserError(f"the {name.replace('_', ' ')} is not known: set model.{name}, or use a data module")
+        return tokenizer
+
+    def _tokens(self, name: str, ids: Tensor, lengths: Tensor) -> list[list[str]]:
+        """The text of each id of rows (B, T) of ``lengths``."""
+        tokenizer = self._tokenizer(name)
+        return [tokenizer.tokens(row[:length]) for row, length in zip(ids.tolist(), lengths.tolist(), strict=False)]
 
     def _evaluate(self, batch: Any, stage: str) -> None:
         features, targets = self._teach(batch)
@@ -336,5 +365,5 @@ def _by_stage(build: Callable[[], dict[str, Metric]]) -> nn.ModuleDict:
 
 
 def _name(metric: Metric) -> str:
-    name: str = metric.name  # type: ignore[assignment]
+    name: str = metric.name
     return name

@@ -49,7 +49,9 @@ def test_batched_equals_one_by_one(model, search):
 def test_log_prob_and_weights_are_those_of_teacher_forcing(model, search):
     model.eval()
     source, lengths = sources()
-    for row, length, found in zip(source, lengths, find(search, model, source, lengths, need_weights=True), strict=True):
+    for row, length, found in zip(
+        source, lengths, find(search, model, source, lengths, need_weights=True), strict=True
+    ):
         for hypothesis in found:
             log_prob, weights = model.log_prob(row[:length], hypothesis.tokens, BOS, EOS)
             assert hypothesis.log_prob == pytest.approx(log_prob, abs=1e-9)
