@@ -3,7 +3,7 @@
 Letters: B batch, K hypotheses of a sentence, S source time, T target time, D features, H heads, V target vocabulary.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -150,7 +150,7 @@ class Seq2Seq(SequenceModule):
 
         self.losses = _by_stage(lambda: {"loss": LossMetric(), "perplexity": Perplexity()})
         self.metrics = _by_stage(self.build_metrics)
-        self.text_metrics = _by_stage(lambda: {_name(metric): metric for metric in (make() for make in text_metrics)})
+        self.text_metrics = _by_stage(lambda: _by_name(make() for make in text_metrics))
 
     def build_embedding(self, vocab_size: int, embedding_size: int) -> nn.Embedding:
         """Makes the map from token ids to vectors, for either side."""
@@ -349,7 +349,7 @@ class Seq2Seq(SequenceModule):
         for name, metric in self.metrics[stage].items():  # type: ignore[operator]
             metric.update(predicted, targets, mask)
             self.log(f"{stage}_{name}", metric, batch_size=1)
-        if not self.text_metrics[stage]:  # type: ignore[arg-type]
+        if not self.text_metrics[stage]:
             return
         found = self.decode(batch.source.values, batch.source.lengths)
         counted = [i for i, counts in enumerate(batch.counts.tolist()) if counts]
@@ -364,6 +364,5 @@ def _by_stage(build: Callable[[], dict[str, Metric]]) -> nn.ModuleDict:
     return nn.ModuleDict({stage: nn.ModuleDict(build()) for stage in ("val", "test")})
 
 
-def _name(metric: Metric) -> str:
-    name: str = metric.name
-    return name
+def _by_name(metrics: Iterable[Metric]) -> dict[str, Metric]:
+    return {str(metric.name): metric for metric in metrics}
