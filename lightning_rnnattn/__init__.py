@@ -44,10 +44,15 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import Sparsemax as Sparsemax
     from lightning_rnnattn.layers import TokenEmbedding as TokenEmbedding
     from lightning_rnnattn.modules import BIO as BIO
+    from lightning_rnnattn.modules import BLEU as BLEU
     from lightning_rnnattn.modules import IOB1 as IOB1
+    from lightning_rnnattn.modules import ChrF as ChrF
+    from lightning_rnnattn.modules import ExactMatch as ExactMatch
     from lightning_rnnattn.modules import LanguageModel as LanguageModel
+    from lightning_rnnattn.modules import PhoneErrorRate as PhoneErrorRate
     from lightning_rnnattn.modules import SequenceModule as SequenceModule
     from lightning_rnnattn.modules import SequenceTagger as SequenceTagger
+    from lightning_rnnattn.modules import WordErrorRate as WordErrorRate
     from lightning_rnnattn.modules import load as load
     from lightning_rnnattn.scores import AdditiveScore as AdditiveScore
     from lightning_rnnattn.scores import AttentionScore as AttentionScore
@@ -98,7 +103,19 @@ _PUBLIC = {
         "Sparsemax",
         "TokenEmbedding",
     ),
-    "modules": ("BIO", "IOB1", "LanguageModel", "SequenceModule", "SequenceTagger", "load"),
+    "modules": (
+        "BIO",
+        "BLEU",
+        "ChrF",
+        "ExactMatch",
+        "IOB1",
+        "LanguageModel",
+        "PhoneErrorRate",
+        "SequenceModule",
+        "SequenceTagger",
+        "WordErrorRate",
+        "load",
+    ),
     "scores": ("AdditiveScore", "AttentionScore", "CosineScore", "DotScore", "GeneralScore", "ScaledDotScore"),
     "tokenizers": ("BPETokenizer", "CharTokenizer", "Tokenizer", "WordTokenizer"),
 }

@@ -8,25 +8,39 @@ from lightning_rnnattn.modules.schedulers import WarmupCosine, WarmupInverseSqua
 from lightning_rnnattn.modules.schemes import BIO, IOB1, LabelScheme
 from lightning_rnnattn.modules.tag_metrics import SentenceAccuracy, SpanF1, SpanPrecision, SpanRecall, TokenAccuracy
 from lightning_rnnattn.modules.tagger import SequenceTagger
+from lightning_rnnattn.modules.text_metrics import (
+    BLEU,
+    ChrF,
+    ExactMatch,
+    PhoneErrorRate,
+    TextMetric,
+    WordErrorRate,
+)
 
 __all__ = [
     "BIO",
+    "BLEU",
     "IOB1",
     "BitsPerCharacter",
+    "ChrF",
+    "ExactMatch",
     "LabelScheme",
     "LanguageModel",
     "Loss",
     "LossMetric",
     "Perplexity",
+    "PhoneErrorRate",
     "SentenceAccuracy",
     "SequenceModule",
     "SequenceTagger",
     "SpanF1",
     "SpanPrecision",
     "SpanRecall",
+    "TextMetric",
     "TokenAccuracy",
     "WarmupCosine",
     "WarmupInverseSquareRoot",
+    "WordErrorRate",
     "load",
     "read_checkpoint",
 ]
