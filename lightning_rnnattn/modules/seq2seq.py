@@ -3,7 +3,7 @@
 Letters: B batch, K hypotheses of a sentence, S source time, T target time, D features, H heads, V target vocabulary.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from lightning_rnnattn.layers import (
 from lightning_rnnattn.modules.base import Loss, SequenceModule
 from lightning_rnnattn.modules.metrics import LossMetric, Perplexity
 from lightning_rnnattn.modules.tag_metrics import TokenAccuracy
+from lightning_rnnattn.modules.text_metrics import TextMetric
 from lightning_rnnattn.modules.views import AttentionView
 from lightning_rnnattn.ops.cross_entropy import IGNORE, linear_cross_entropy
 from lightning_rnnattn.ops.masks import lengths_mask
@@ -86,7 +87,7 @@ class Seq2Seq(SequenceModule):
         dropout: probability of dropping a feature of an embedding, of what the encoder read, and before the output.
         label_smoothing: share of a target's probability that is spread over the vocabulary, in training.
         search: how to find texts: `Greedy`, `BeamSearch`, `Sampling`.
-        text_metrics: each makes a metric of texts, updated with the predictions and the references of each.
+        text_metrics: each makes a metric of what is written: `BLEU`, `PhoneErrorRate` and others.
         optimizer: see `SequenceModule`.
         lr_scheduler: see `SequenceModule`.
 
@@ -117,7 +118,7 @@ class Seq2Seq(SequenceModule):
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
         search: Search = Greedy(),  # noqa: B008  (frozen)
-        text_metrics: Sequence[Callable[[], Metric]] = (),
+        text_metrics: Sequence[Callable[[], TextMetric]] = (),
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -360,9 +361,9 @@ class Seq2Seq(SequenceModule):
             self.log(f"{stage}_{name}", metric, prog_bar=True, batch_size=1)
 
 
-def _by_stage(build: Callable[[], dict[str, Metric]]) -> nn.ModuleDict:
+def _by_stage(build: Callable[[], Mapping[str, Metric]]) -> nn.ModuleDict:
     return nn.ModuleDict({stage: nn.ModuleDict(build()) for stage in ("val", "test")})
 
 
-def _by_name(metrics: Iterable[Metric]) -> dict[str, Metric]:
-    return {str(metric.name): metric for metric in metrics}
+def _by_name(metrics: Iterable[TextMetric]) -> dict[str, TextMetric]:
+    return {metric.name: metric for metric in metrics}
