@@ -69,7 +69,7 @@ class BeamSearch(Search):
     ) -> list[list[Hypothesis]]:
         """See `Search.search`; up to ``nbest`` hypotheses for each source."""
         real = lengths_mask(lengths, source.shape[1]).to(source.device)
-        return run(
+        found = run(
             model,
             source,
             lengths,
@@ -82,6 +82,7 @@ class BeamSearch(Search):
             rank=partial(self._rank, real=real),
             settled=partial(self._settled, real=real),
         )
+        return found if need_weights else [[best._replace(weights=None) for best in nbest] for nbest in found]
 
     def _rank(self, texts: Texts, real: Tensor) -> Tensor:
         """Scores (B, K); ``real`` (B, S) marks the positions of all sources that are no padding."""

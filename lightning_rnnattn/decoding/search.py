@@ -38,9 +38,7 @@ class DecoderModel(Protocol):
     def start(self, source: Tensor, lengths: Tensor) -> Any:
         """Reads sources (B, S) of lengths (B,), on the CPU; a `DecoderCache` with one hypothesis for each."""
 
-    def decode_step(
-        self, tokens: Tensor, cache: Any, need_weights: bool = False
-    ) -> tuple[Tensor, Any, Tensor | None]:
+    def decode_step(self, tokens: Tensor, cache: Any, need_weights: bool = False) -> tuple[Tensor, Any, Tensor | None]:
         """Reads one more token (B, K) of each hypothesis.
 
         Returns:
