@@ -108,7 +108,10 @@ def test_a_wider_beam_finds_what_is_more_likely():
     model = TinyModel(9).double()
     source, lengths = sources(20)
     totals = [
-        sum(found[0].score for found in find(BeamSearch(max_length=10, beam_size=k), model, source, lengths))
+        sum(
+            found[0].score
+            for found in find(BeamSearch(max_length=10, beam_size=k, length_penalty=0.0), model, source, lengths)
+        )
         for k in (1, 3, 10)
     ]
     assert totals == sorted(totals)
@@ -120,7 +123,7 @@ def test_length_penalty_favours_longer_texts():
     source, lengths = sources(20)
     short, long = (
         sum(len(found[0].tokens) for found in find(search, model, source, lengths))
-        for search in (BeamSearch(max_length=10), BeamSearch(max_length=10, length_penalty=2.0))
+        for search in (BeamSearch(max_length=10, length_penalty=0.0), BeamSearch(max_length=10, length_penalty=2.0))
     )
     assert short < long
 

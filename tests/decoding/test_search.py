@@ -178,7 +178,7 @@ def test_searches_describe_themselves():
             "no_repeat_ngram": None,
             "beam_size": 3,
             "nbest": 1,
-            "length_penalty": 0.0,
+            "length_penalty": 0.6,
             "coverage_penalty": 0.0,
         },
     }
