@@ -89,7 +89,7 @@ def test_stopping_early_saves_steps():
     steps = []
     for search in (BeamSearch, NoEarlyStop):
         model.memories.clear()
-        find(search(beam_size=4), model, source, lengths)
+        find(search(beam_size=4, length_penalty=0.0), model, source, lengths)
         steps.append(sum(shape[0] for shape, _ in model.memories))  # of all sentences
     assert steps[0] < steps[1]
 
