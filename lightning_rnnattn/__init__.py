@@ -57,12 +57,18 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import TokenEmbedding as TokenEmbedding
     from lightning_rnnattn.layers import ZeroBridge as ZeroBridge
     from lightning_rnnattn.modules import BIO as BIO
+    from lightning_rnnattn.modules import BLEU as BLEU
     from lightning_rnnattn.modules import IOB1 as IOB1
     from lightning_rnnattn.modules import AttentionView as AttentionView
+    from lightning_rnnattn.modules import ChrF as ChrF
+    from lightning_rnnattn.modules import ExactMatch as ExactMatch
     from lightning_rnnattn.modules import LanguageModel as LanguageModel
+    from lightning_rnnattn.modules import PhoneErrorRate as PhoneErrorRate
+    from lightning_rnnattn.modules import Seq2Seq as Seq2Seq
     from lightning_rnnattn.modules import SequenceModule as SequenceModule
     from lightning_rnnattn.modules import SequenceTagger as SequenceTagger
     from lightning_rnnattn.modules import ShowsAttention as ShowsAttention
+    from lightning_rnnattn.modules import WordErrorRate as WordErrorRate
     from lightning_rnnattn.modules import load as load
     from lightning_rnnattn.scores import AdditiveScore as AdditiveScore
     from lightning_rnnattn.scores import AttentionScore as AttentionScore
@@ -124,11 +130,17 @@ _PUBLIC = {
     "modules": (
         "AttentionView",
         "BIO",
+        "BLEU",
+        "ChrF",
+        "ExactMatch",
         "IOB1",
         "LanguageModel",
+        "PhoneErrorRate",
+        "Seq2Seq",
         "SequenceModule",
         "SequenceTagger",
         "ShowsAttention",
+        "WordErrorRate",
         "load",
     ),
     "scores": ("AdditiveScore", "AttentionScore", "CosineScore", "DotScore", "GeneralScore", "ScaledDotScore"),

@@ -93,8 +93,8 @@ def _encode(lines: list[Line], tokenizer: Tokenizer, end: int | None) -> list[li
         for row, line in zip(rows, lines, strict=True):
             if end in row:
                 raise UserError(
-                    f"{line.source}:{line.number}: the text has what stands for the end of a line (`<eos>` or the like):"
-                    " remove it"
+                    f"{line.source}:{line.number}: the text has what stands for the end of a line (`<eos>`"
+                    " or the like): remove it"
                 )
             if line.text.endswith("\n"):
                 row.append(end)

@@ -3,7 +3,7 @@
 Letters: B batch, K hypotheses of a sentence, S source time, T target time, D features, H heads, V target vocabulary.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,6 +28,8 @@ from lightning_rnnattn.layers import (
 from lightning_rnnattn.modules.base import Loss, SequenceModule
 from lightning_rnnattn.modules.metrics import LossMetric, Perplexity
 from lightning_rnnattn.modules.tag_metrics import TokenAccuracy
+from lightning_rnnattn.modules.text_metrics import TextMetric
+from lightning_rnnattn.modules.views import AttentionView
 from lightning_rnnattn.ops.cross_entropy import IGNORE, linear_cross_entropy
 from lightning_rnnattn.ops.masks import lengths_mask
 from lightning_rnnattn.tokenizers import Tokenizer
@@ -85,7 +87,7 @@ class Seq2Seq(SequenceModule):
         dropout: probability of dropping a feature of an embedding, of what the encoder read, and before the output.
         label_smoothing: share of a target's probability that is spread over the vocabulary, in training.
         search: how to find texts: `Greedy`, `BeamSearch`, `Sampling`.
-        text_metrics: each makes a metric of texts, updated with the predictions and the references of each.
+        text_metrics: each makes a metric of what is written: `BLEU`, `PhoneErrorRate` and others.
         optimizer: see `SequenceModule`.
         lr_scheduler: see `SequenceModule`.
 
@@ -116,7 +118,7 @@ class Seq2Seq(SequenceModule):
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
         search: Search = Greedy(),  # noqa: B008  (frozen)
-        text_metrics: Sequence[Callable[[], Metric]] = (),
+        text_metrics: Sequence[Callable[[], TextMetric]] = (),
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
@@ -126,8 +128,8 @@ class Seq2Seq(SequenceModule):
                 raise UserError(f"{name}={share} must lie in [0, 1)")
         if share_embeddings and source_vocab_size != target_vocab_size:
             raise UserError(
-                f"model.share_embeddings: the source has {source_vocab_size} tokens and the target {target_vocab_size}: "
-                "one matrix needs one vocabulary for both (data.target_tokenizer: null)"
+                f"model.share_embeddings: the source has {source_vocab_size} tokens, the target {target_vocab_size}: one "
+                "matrix needs one vocabulary for both (data.target_tokenizer: null)"
             )
         self.dropout = nn.Dropout(dropout)
         self.label_smoothing = label_smoothing
@@ -149,7 +151,7 @@ class Seq2Seq(SequenceModule):
 
         self.losses = _by_stage(lambda: {"loss": LossMetric(), "perplexity": Perplexity()})
         self.metrics = _by_stage(self.build_metrics)
-        self.text_metrics = _by_stage(lambda: {_name(metric): metric for metric in (make() for make in text_metrics)})
+        self.text_metrics = _by_stage(lambda: _by_name(make() for make in text_metrics))
 
     def build_embedding(self, vocab_size: int, embedding_size: int) -> nn.Embedding:
         """Makes the map from token ids to vectors, for either side."""
@@ -234,8 +236,8 @@ class Seq2Seq(SequenceModule):
         return records
 
     def decode(self, source: Tensor, lengths: Tensor, need_weights: bool = False) -> list[list[Hypothesis]]:
-        """Texts for sources (B, S) of ``lengths`` (B,), by ``search``; see `lightning_rnnattn.decoding.Search.search`."""
-        tokenizer = self._target()
+        """Texts for sources (B, S) of ``lengths`` (B,), by ``search``; see `Search.search`."""
+        tokenizer = self._tokenizer("target_tokenizer")
         bos_id, eos_id = tokenizer.bos_id, tokenizer.eos_id
         assert bos_id is not None
         assert eos_id is not None
@@ -243,7 +245,7 @@ class Seq2Seq(SequenceModule):
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text of a hypothesis."""
-        return self._target().decode(tokens)
+        return self._tokenizer("target_tokenizer").decode(tokens)
 
     def start(self, source: Tensor, lengths: Tensor) -> Seq2SeqCache:
         """Reads sources; see `lightning_rnnattn.decoding.DecoderModel`."""
@@ -285,9 +287,31 @@ class Seq2Seq(SequenceModule):
         assert weights is not None
         return weights
 
+    def attention_views(self, batch: Any, rows: int) -> list[list[AttentionView]]:
+        """See `ShowsAttention`: where the model looked as it wrote the first reference."""
+        source, lengths, target = batch.source.values[:rows], batch.source.lengths[:rows], batch.target.values[:rows]
+        weights = self.attention_weights(source, lengths, target)
+        read = self._tokens("source_tokenizer", source, lengths)
+        written = self._tokens("target_tokenizer", target, batch.target.lengths)
+        return [[AttentionView.of(*view)] for view in zip(weights, written, read, strict=True)]
+
+    def text_views(self, text: str) -> list[AttentionView]:
+        """See `ShowsAttention`: where the model looked as it wrote each of its hypotheses."""
+        tokenizer = self._tokenizer("source_tokenizer")
+        source = torch.tensor([[*tokenizer.encode(text), tokenizer.eos_id]], device=self.device)
+        lengths = torch.tensor([source.shape[1]])
+        (found,) = self.decode(source, lengths, need_weights=True)
+        (read,) = self._tokens("source_tokenizer", source, lengths)
+        views = []
+        for number, each in enumerate(found, start=1):
+            assert each.weights is not None
+            written = self._tokenizer("target_tokenizer").tokens(each.tokens)
+            name = f"hypothesis {number}" if len(found) > 1 else ""
+            views.append(AttentionView.of(each.weights[None], written, read, name))
+        return views
+
     def _teach(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """What the output layer reads (N, D) for the N tokens of a batch's targets, and these (N,), IGNORE in rows that
-        do not count."""
+        """What the output layer reads (N, D) for the N tokens of all targets, and these (N,); IGNORE if uncounted."""
         values, lengths = batch.target.values, batch.target.lengths
         features, _ = self.features(batch.source.values, batch.source.lengths, self._shifted(values))
         # The output layer is most of the work: it is spared the padding. Lengths are on the CPU, so nothing waits.
@@ -297,17 +321,23 @@ class Seq2Seq(SequenceModule):
 
     def _shifted(self, target: Tensor) -> Tensor:
         """Targets (B, T) as the decoder reads them: behind a token that begins them, without their last."""
-        bos_id = self._target().bos_id
+        bos_id = self._tokenizer("target_tokenizer").bos_id
         assert bos_id is not None
         return torch.cat([torch.full_like(target[:, :1], bos_id), target[:, :-1]], dim=1)
 
     def _read_out(self, features: Tensor) -> Tensor:
         return self.dropout(self.projection(features))
 
-    def _target(self) -> Tokenizer:
-        if self.target_tokenizer is None:
-            raise UserError("the target's tokenizer is not known: set model.target_tokenizer, or use a data module")
-        return self.target_tokenizer
+    def _tokenizer(self, name: str) -> Tokenizer:
+        tokenizer: Tokenizer | None = getattr(self, name)
+        if tokenizer is None:
+            raise UserError(f"the {name.replace('_', ' ')} is not known: set model.{name}, or use a data module")
+        return tokenizer
+
+    def _tokens(self, name: str, ids: Tensor, lengths: Tensor) -> list[list[str]]:
+        """The text of each id of rows (B, T) of ``lengths``."""
+        tokenizer = self._tokenizer(name)
+        return [tokenizer.tokens(row[:length]) for row, length in zip(ids.tolist(), lengths.tolist(), strict=False)]
 
     def _evaluate(self, batch: Any, stage: str) -> None:
         features, targets = self._teach(batch)
@@ -320,7 +350,7 @@ class Seq2Seq(SequenceModule):
         for name, metric in self.metrics[stage].items():  # type: ignore[operator]
             metric.update(predicted, targets, mask)
             self.log(f"{stage}_{name}", metric, batch_size=1)
-        if not self.text_metrics[stage]:  # type: ignore[arg-type]
+        if not self.text_metrics[stage]:
             return
         found = self.decode(batch.source.values, batch.source.lengths)
         counted = [i for i, counts in enumerate(batch.counts.tolist()) if counts]
@@ -331,10 +361,9 @@ class Seq2Seq(SequenceModule):
             self.log(f"{stage}_{name}", metric, prog_bar=True, batch_size=1)
 
 
-def _by_stage(build: Callable[[], dict[str, Metric]]) -> nn.ModuleDict:
+def _by_stage(build: Callable[[], Mapping[str, Metric]]) -> nn.ModuleDict:
     return nn.ModuleDict({stage: nn.ModuleDict(build()) for stage in ("val", "test")})
 
 
-def _name(metric: Metric) -> str:
-    name: str = metric.name  # type: ignore[assignment]
-    return name
+def _by_name(metrics: Iterable[TextMetric]) -> dict[str, TextMetric]:
+    return {metric.name: metric for metric in metrics}
