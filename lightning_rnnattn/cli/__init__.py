@@ -1,4 +1,4 @@
-"""The command line: `lightning_rnnattn fit`, `validate`, `test`, `predict`, `generate` and `recipes`.
+"""The command line: `lightning_rnnattn fit`, `validate`, `test`, `predict`, `generate`, `translate`, `export` and `recipes`.
 
 This module only chooses the subcommand, so that `--help` answers without importing torch.
 """
@@ -17,6 +17,8 @@ COMMANDS = {
     "test": (TRAINER, "measure a checkpoint on the test data"),
     "predict": (TRAINER, "write what a checkpoint says about each document to a file"),
     "generate": ("lightning_rnnattn.cli.generate", "continue prompts with a language model"),
+    "translate": ("lightning_rnnattn.cli.translate", "write a line for each line on standard input"),
+    "export": ("lightning_rnnattn.cli.export", "write a checkpoint's model in another format"),
     "recipes": ("lightning_rnnattn.cli.recipes", "list the shipped configs and recipes, or copy one"),
 }
 

@@ -40,13 +40,13 @@ class BeamSearch(Search):
     Attributes:
         beam_size: K.
         nbest: hypotheses for each source, at most K.
-        length_penalty: α; 0 ranks by log-probability, which favours short texts.
+        length_penalty: α (0.6 is that of Vaswani et al. 2017); 0 ranks by log-probability, which favours short texts.
         coverage_penalty: β; above 0, the model must have attention.
     """
 
     beam_size: int = 5
     nbest: int = 1
-    length_penalty: float = 0.0
+    length_penalty: float = 0.6
     coverage_penalty: float = 0.0
 
     def __post_init__(self) -> None:
@@ -69,7 +69,7 @@ class BeamSearch(Search):
     ) -> list[list[Hypothesis]]:
         """See `Search.search`; up to ``nbest`` hypotheses for each source."""
         real = lengths_mask(lengths, source.shape[1]).to(source.device)
-        return run(
+        found = run(
             model,
             source,
             lengths,
@@ -82,6 +82,7 @@ class BeamSearch(Search):
             rank=partial(self._rank, real=real),
             settled=partial(self._settled, real=real),
         )
+        return found if need_weights else [[best._replace(weights=None) for best in nbest] for nbest in found]
 
     def _rank(self, texts: Texts, real: Tensor) -> Tensor:
         """Scores (B, K); ``real`` (B, S) marks the positions of all sources that are no padding."""

@@ -74,9 +74,15 @@ class Texts(NamedTuple):
 
     def keep(self, rows: Tensor) -> "Texts":
         """Some of the sentences."""
-        weights = None if self.weights is None else self.weights[rows]
-        *tensors, _, longest, sentences = self
-        return Texts(*(x[rows] for x in tensors), weights, longest[rows], sentences[rows.cpu()])
+        return Texts(
+            tokens=self.tokens[rows],
+            log_probs=self.log_probs[rows],
+            lengths=self.lengths[rows],
+            ended=self.ended[rows],
+            weights=None if self.weights is None else self.weights[rows],
+            longest=self.longest[rows],
+            sentences=self.sentences[rows.cpu()],
+        )
 
     def _take(self, parents: Tensor) -> "Texts":
         return self._replace(

@@ -1,0 +1,54 @@
+"""What the commands share that start from a checkpoint alone."""
+
+from argparse import Namespace
+from typing import Any
+
+from lightning_rnnattn.cli.early import early_options, import_modules
+from lightning_rnnattn.cli.plain import PlainParser
+from lightning_rnnattn.errors import UserError
+
+
+def add_model_options(parser: PlainParser, what: str) -> None:
+    """Adds the options that say which model runs where.
+
+    Args:
+        parser: of a command.
+        what: the kind of model, as in "the checkpoint of …".
+    """
+    parser.add_argument("--ckpt_path", required=True, help=f"the checkpoint of {what}")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU where there is one)")
+    parser.add_argument("--import", action="append", metavar="MODULE", help="a module of yours to import first")
+
+
+def load_model(options: Namespace, args: list[str]) -> Any:
+    """The model that the options name, in evaluation mode, on its device.
+
+    Args:
+        options: what a parser with `add_model_options` found.
+        args: what it found them in.
+
+    Raises:
+        UserError: for a device or a checkpoint that cannot be used.
+    """
+    import torch
+
+    from lightning_rnnattn.modules import load
+
+    import_modules(early_options(args).modules)
+    name = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=name).cpu()  # there may be a name, but no such device
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return load(options.ckpt_path, map_location=torch.device(name))
+
+
+def check_at_least_one(options: Namespace, *names: str) -> None:
+    """Checks that numbers are positive.
+
+    Raises:
+        UserError: naming the option.
+    """
+    for name in names:
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} is {getattr(options, name)}: it must be at least 1")
