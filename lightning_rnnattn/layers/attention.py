@@ -45,6 +45,11 @@ class Memory(NamedTuple):
         key = _map(lambda old, new: torch.cat([old, new], dim=-2), self.key, newer.key)
         return Memory(key, torch.cat([self.value, newer.value], dim=-2), mask)
 
+    def sentences(self, index: Tensor) -> "Memory":
+        """Some rows (B',) of the batch."""
+        mask = None if self.mask is None else self.mask[index]
+        return Memory(_map(lambda x: x[index], self.key), self.value[index], mask)
+
     def _full_mask(self) -> Tensor:
         batch, _, size, _ = self.value.shape
         return torch.ones(batch, size, dtype=torch.bool, device=self.value.device) if self.mask is None else self.mask
