@@ -102,11 +102,13 @@ def test_a_checkpoints_vocabularies_are_taken(pairs):
 
 
 def test_tokenizers_must_end_lines(pairs, tmp_path):
-    with pytest.raises(UserError, match=r"data\.target_tokenizer: CharTokenizer has no .*data\.target_tokenizer\.eos"):
-        pairs(target_tokenizer=CharTokenizer()).examples("train")
+    for spec in (CharTokenizer(), WordTokenizer(eos=False), BPETokenizer(300)):
+        data = pairs(target_tokenizer=spec)
+        assert data.target_tokenizer.decode(data.examples("train").collate([2], True).target.values[0]) == "a man\n"
+        assert data.hparams["target_tokenizer"] == spec.to_dict()
     path = tmp_path / "tokenizer.json"
     path.write_text(BPETokenizer(300).train([SOURCE]).to_str())
-    with pytest.raises(UserError, match=r"a tokenizer of your own needs </s>"):
+    with pytest.raises(UserError, match=r"TokenizerFile has no token that ends a line: it needs one called </s>"):
         pairs(source_tokenizer=TokenizerFile(str(path))).examples("train")
     with pytest.raises(UserError, match=r"to learn the source tokenizer from: give data.train_source and data.train_t"):
         PairDataModule().source_tokenizer  # noqa: B018
