@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -33,8 +34,8 @@ class BasePairDataModule(ExampleDataModule):
     and counted. In prediction every line is kept: there are as many predictions as lines.
 
     Args:
-        source_tokenizer: how to make the sources' tokenizer. Like the targets', it needs a token that ends a line.
-        target_tokenizer: how to make the targets'; null for one vocabulary, learnt from both.
+        source_tokenizer: how to make the sources' tokenizer; its ``eos`` is true, whether it says so or not.
+        target_tokenizer: how to make the targets', likewise; null for one vocabulary, learnt from both.
         lowercase: whether everything is read in lower case, references included.
         max_length: the most tokens of a source or a target, the end of the line not counted; null is no limit.
         skip: whether pairs that cannot be used are left out, and how many is logged.
@@ -73,7 +74,8 @@ class BasePairDataModule(ExampleDataModule):
         )
         if max_length is not None and max_length < 1:
             raise UserError(f"data.max_length is {max_length}: it must be at least 1")
-        self.source_spec, self.target_spec = source_tokenizer, target_tokenizer
+        self.source_spec = _ending(source_tokenizer)
+        self.target_spec = None if target_tokenizer is None else _ending(target_tokenizer)
         self.lowercase, self.max_length, self.skip = lowercase, max_length, skip
         self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
         self._source_tokenizer: Tokenizer | None = None
@@ -175,8 +177,7 @@ class BasePairDataModule(ExampleDataModule):
         tokenizer = train_tokenizer(spec, self._training(name), self.cache_dir) if spec.needs_text else spec.train(())
         if tokenizer.eos_id is None:
             raise UserError(
-                f"data.{name}: {type(spec).__name__} has no token that ends a line: set data.{name}.eos to true (a"
-                " tokenizer of your own needs </s> or <eos>)"
+                f"data.{name}: {type(spec).__name__} has no token that ends a line: it needs one called </s> or <eos>"
             )
         return tokenizer
 
@@ -225,6 +226,11 @@ class BasePairDataModule(ExampleDataModule):
                 )
             rank_zero_info(f"data.skip: {of} left out: {name}; the first is {place}")
         return indices[~np.logical_or.reduce(list(faults.values())).any(0)]
+
+
+def _ending(spec: TokenizerSpec) -> TokenizerSpec:
+    """The tokenizer with a token that ends a line, where it has the option."""
+    return replace(spec, eos=True) if hasattr(spec, "eos") else spec  # type: ignore[type-var]  # it is a dataclass
 
 
 def _place(side: Side, n: int) -> str:
