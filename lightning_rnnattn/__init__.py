@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import MaxPooling as MaxPooling
     from lightning_rnnattn.layers import MeanPooling as MeanPooling
     from lightning_rnnattn.layers import Memory as Memory
+    from lightning_rnnattn.layers import MultiLabel as MultiLabel
     from lightning_rnnattn.layers import Normalizer as Normalizer
     from lightning_rnnattn.layers import Residual as Residual
+    from lightning_rnnattn.layers import SingleLabel as SingleLabel
     from lightning_rnnattn.layers import Softmax as Softmax
     from lightning_rnnattn.layers import SoftmaxOutput as SoftmaxOutput
     from lightning_rnnattn.layers import Sparsemax as Sparsemax
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.modules import BIO as BIO
     from lightning_rnnattn.modules import IOB1 as IOB1
     from lightning_rnnattn.modules import LanguageModel as LanguageModel
+    from lightning_rnnattn.modules import SequenceClassifier as SequenceClassifier
     from lightning_rnnattn.modules import SequenceModule as SequenceModule
     from lightning_rnnattn.modules import SequenceTagger as SequenceTagger
     from lightning_rnnattn.modules import load as load
@@ -77,15 +80,17 @@ _PUBLIC = {
         "MaxPooling",
         "MeanPooling",
         "Memory",
+        "MultiLabel",
         "Normalizer",
         "RNN",
         "Residual",
+        "SingleLabel",
         "Softmax",
         "SoftmaxOutput",
         "Sparsemax",
         "TokenEmbedding",
     ),
-    "modules": ("BIO", "IOB1", "LanguageModel", "SequenceModule", "SequenceTagger", "load"),
+    "modules": ("BIO", "IOB1", "LanguageModel", "SequenceClassifier", "SequenceModule", "SequenceTagger", "load"),
     "scores": ("AdditiveScore", "AttentionScore", "CosineScore", "DotScore", "GeneralScore", "ScaledDotScore"),
     "tokenizers": ("BPETokenizer", "CharTokenizer", "Tokenizer", "WordTokenizer"),
 }

@@ -1,6 +1,7 @@
 """Data modules and the batches they give."""
 
 from lightning_rnnattn.data.bucketing import LengthBatches
+from lightning_rnnattn.data.class_batch import ClassBatch, ClassExamples
 from lightning_rnnattn.data.columns import Columns, CoNLLU, WordLines
 from lightning_rnnattn.data.documents import Document, DocumentBatches
 from lightning_rnnattn.data.padded import Padded
@@ -11,6 +12,8 @@ from lightning_rnnattn.data.text import TextDataModule
 from lightning_rnnattn.data.tokens import TokenBatch, TokenBatches
 
 __all__ = [
+    "ClassBatch",
+    "ClassExamples",
     "CoNLLU",
     "Columns",
     "Document",

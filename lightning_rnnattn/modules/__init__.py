@@ -2,6 +2,8 @@
 
 from lightning_rnnattn.modules.base import Loss, SequenceModule
 from lightning_rnnattn.modules.checkpoint import load, read_checkpoint
+from lightning_rnnattn.modules.classifier import SequenceClassifier
+from lightning_rnnattn.modules.labelling import Decisions, LabelModule
 from lightning_rnnattn.modules.language_model import LanguageModel
 from lightning_rnnattn.modules.metrics import BitsPerCharacter, LossMetric, Perplexity
 from lightning_rnnattn.modules.schedulers import WarmupCosine, WarmupInverseSquareRoot
@@ -13,12 +15,15 @@ __all__ = [
     "BIO",
     "IOB1",
     "BitsPerCharacter",
+    "Decisions",
+    "LabelModule",
     "LabelScheme",
     "LanguageModel",
     "Loss",
     "LossMetric",
     "Perplexity",
     "SentenceAccuracy",
+    "SequenceClassifier",
     "SequenceModule",
     "SequenceTagger",
     "SpanF1",
