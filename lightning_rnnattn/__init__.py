@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lightning_rnnattn.data import ClassifiedDataModule as ClassifiedDataModule
     from lightning_rnnattn.data import Columns as Columns
     from lightning_rnnattn.data import CoNLLU as CoNLLU
     from lightning_rnnattn.data import TaggedDataModule as TaggedDataModule
@@ -61,7 +62,15 @@ if TYPE_CHECKING:
     from lightning_rnnattn.tokenizers import WordTokenizer as WordTokenizer
 
 _PUBLIC = {
-    "data": ("CoNLLU", "Columns", "TaggedDataModule", "TextDataModule", "TinyShakespeare", "WordLines"),
+    "data": (
+        "ClassifiedDataModule",
+        "CoNLLU",
+        "Columns",
+        "TaggedDataModule",
+        "TextDataModule",
+        "TinyShakespeare",
+        "WordLines",
+    ),
     "decoding": ("generate",),
     "errors": ("UserError",),
     "layers": (

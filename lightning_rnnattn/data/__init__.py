@@ -2,6 +2,7 @@
 
 from lightning_rnnattn.data.bucketing import LengthBatches
 from lightning_rnnattn.data.class_batch import ClassBatch, ClassExamples
+from lightning_rnnattn.data.classified import ClassifiedDataModule
 from lightning_rnnattn.data.columns import Columns, CoNLLU, WordLines
 from lightning_rnnattn.data.documents import Document, DocumentBatches
 from lightning_rnnattn.data.padded import Padded
@@ -14,6 +15,7 @@ from lightning_rnnattn.data.tokens import TokenBatch, TokenBatches
 __all__ = [
     "ClassBatch",
     "ClassExamples",
+    "ClassifiedDataModule",
     "CoNLLU",
     "Columns",
     "Document",
