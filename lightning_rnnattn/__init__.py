@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lightning_rnnattn.data import ClassifiedDataModule as ClassifiedDataModule
+    from lightning_rnnattn.data import CMUStress as CMUStress
     from lightning_rnnattn.data import Columns as Columns
     from lightning_rnnattn.data import CoNLLU as CoNLLU
     from lightning_rnnattn.data import TaggedDataModule as TaggedDataModule
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "data": (
+        "CMUStress",
         "ClassifiedDataModule",
         "CoNLLU",
         "Columns",

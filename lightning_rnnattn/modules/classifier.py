@@ -150,7 +150,7 @@ class SequenceClassifier(LabelModule):
         counts = batch.counts.view(-1, *[1] * (batch.labels.dim() - 1))
         actual = batch.labels.long().masked_fill(~counts, IGNORE)
         self.log_metrics(self.metrics, stage, probabilities, actual)
-        return Decisions(predicted=self.output.decide(probabilities).long(), actual=actual)
+        return Decisions(predicted=self.output.decide(probabilities), actual=actual)
 
     def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
         """A dict for each row: ``index``, ``label`` (a name, or a list of them), ``probabilities`` by name, ``text``.
@@ -206,7 +206,7 @@ class SequenceClassifier(LabelModule):
     def _looked(self, batch: Any, weights: Tensor | None, b: int) -> dict[str, Any]:
         length = int(batch.inputs.lengths[b])
         mean = self._required(weights)[b].mean(0)[:length].tolist()
-        tokens = {}
-        if self.tokenizer is not None:
-            tokens = {"tokens": self.tokenizer.tokens(batch.inputs.values[b, :length].tolist())}
-        return tokens | {"weights": [round(weight, 6) for weight in mean]}
+        looked: dict[str, Any] = {"weights": [round(weight, 6) for weight in mean]}
+        if self.tokenizer is not None and batch.texts is not None:
+            looked["tokens"] = self.tokenizer.pieces(batch.texts[b])
+        return looked
