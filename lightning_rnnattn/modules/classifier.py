@@ -13,7 +13,7 @@ from torchmetrics import AUROC, Accuracy, F1Score, Metric
 
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.layers import LSTM, AttentionPooling, PoolingFactory, RNNFactory, redundancy
-from lightning_rnnattn.layers.class_output import ClassOutputFactory, SingleLabel
+from lightning_rnnattn.layers.class_output import ClassOutputFactory, MultiLabel, SingleLabel
 from lightning_rnnattn.layers.inputs import InputFactory, TokenEmbedding
 from lightning_rnnattn.modules.base import Loss
 from lightning_rnnattn.modules.labelling import Decisions, LabelModule, by_stage
@@ -126,8 +126,12 @@ class SequenceClassifier(LabelModule):
             counts: (B,) bool, the rows that count.
 
         Raises:
-            UserError: if there is a penalty, and the pooling has no weights.
+            UserError: if the labels are not of the output layer's kind; or there is a penalty, and the pooling has no
+                weights.
         """
+        if labels.dim() != (2 if self.output.task == "multilabel" else 1):
+            kind, other = ("several labels", MultiLabel) if labels.dim() == 2 else ("one label", SingleLabel)
+            raise UserError(f"the data has {kind} for each sequence: set model.output to {other.__name__}")
         losses = self.output.losses(vector, labels)
         if not self.training:
             return Loss((losses * counts).sum(), counts.sum())

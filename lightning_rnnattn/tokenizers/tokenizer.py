@@ -112,8 +112,15 @@ class Tokenizer:
         return [self.decode([i]) for i in ids]
 
     def pieces(self, text: str) -> list[str]:
-        """The part of ``text`` that each token of :meth:`encode` stands for: of an unknown word, the word itself."""
-        return [text[start:stop] for start, stop in self._model.encode(text, add_special_tokens=False).offsets]
+        """The part of ``text`` that each token of :meth:`encode` stands for: of an unknown word, the word itself.
+
+        Where several tokens of bytes make one character, the first of them has it, and the others have nothing.
+        """
+        pieces, place = [], 0
+        for start, end in self._model.encode(text, add_special_tokens=False).offsets:
+            pieces.append(text[max(start, place) : end])
+            place = max(place, end)
+        return pieces
 
     @functools.cached_property
     def num_chars(self) -> Tensor | None:
