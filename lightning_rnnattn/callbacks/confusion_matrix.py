@@ -79,7 +79,7 @@ class ConfusionMatrix(RunCallback):
         if trainer.sanity_checking or not writes(trainer):
             return
         self.path = self.folder / "confusion" / f"{stage}_step{trainer.global_step:07d}.png"
-        most = counts.sum(1).argsort(kind="stable")[::-1][: self.max_labels]
+        most = (-counts.sum(1)).argsort(kind="stable")[: self.max_labels]
         most.sort()
         figure = confusion_figure(
             counts[most][:, most],

@@ -21,6 +21,7 @@ span { background: rgb(249 115 22 / calc(var(--w) * 90%)); border-radius: 3px; p
 </style>
 <body>
 """
+_LINE_ENDS = {ord(end): f"&#{ord(end)};" for end in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"}
 TAIL = "</body>\n</html>\n"
 
 
@@ -58,4 +59,4 @@ def _shaded(text: str, tokens: list[str], weights: list[float]) -> str:
 
 def _text(text: str) -> str:
     """Escaped, and in one line: a row of a page is a line of its file."""
-    return "&#10;".join(escape(line) for line in text.splitlines())
+    return escape(text).translate(_LINE_ENDS)
