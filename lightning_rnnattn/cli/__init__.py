@@ -1,4 +1,4 @@
-"""The command line: `lightning_rnnattn fit`, `validate`, `test`, `predict`, `generate`, `translate`, `export` and `recipes`.
+"""The command line: `fit`, `validate`, `test`, `predict`, `generate`, `translate`, `export` and `recipes`.
 
 This module only chooses the subcommand, so that `--help` answers without importing torch.
 """
