@@ -8,7 +8,7 @@ import torch
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from lightning_rnnattn import (  # noqa: E402
+from lightning_rnnattn import (
     GRU,
     LSTM,
     AdditiveScore,
@@ -27,8 +27,8 @@ from lightning_rnnattn import (  # noqa: E402
     Sparsemax,
     UserError,
 )
-from lightning_rnnattn.export.graphs import Graph  # noqa: E402
-from lightning_rnnattn.export.onnx import check, write  # noqa: E402
+from lightning_rnnattn.export.graphs import Graph
+from lightning_rnnattn.export.onnx import check, write
 
 TRANSLATORS = {
     "Bahdanau, GRU": {

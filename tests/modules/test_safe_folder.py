@@ -6,13 +6,13 @@ import pytest
 
 pytest.importorskip("safetensors")
 
-import lightning.pytorch as L  # noqa: E402
-import torch  # noqa: E402
+import lightning.pytorch as L
+import torch
 
-from lightning_rnnattn import LanguageModel, UserError, load  # noqa: E402
-from lightning_rnnattn.modules import read_checkpoint  # noqa: E402
-from lightning_rnnattn.modules.safe_folder import write_folder  # noqa: E402
-from lightning_rnnattn.tokenizers import CharTokenizer  # noqa: E402
+from lightning_rnnattn import LanguageModel, UserError, load
+from lightning_rnnattn.modules import read_checkpoint
+from lightning_rnnattn.modules.safe_folder import write_folder
+from lightning_rnnattn.tokenizers import CharTokenizer
 
 
 @pytest.fixture
