@@ -1,4 +1,4 @@
-"""The command line: `lightning_rnnattn fit`, `validate`, `test`, `predict`, `generate`, `translate`, `export` and `recipes`.
+"""The command line: `fit`, `validate`, `test`, `predict`, `generate`, `translate`, `export` and `recipes`.
 
 This module only chooses the subcommand, so that `--help` answers without importing torch.
 """
@@ -52,6 +52,9 @@ def main(args: list[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else list(args)
     try:
         _run(args)
+    except BrokenPipeError:  # whoever reads the output, `head` say, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain as it exits
+        raise SystemExit(1) from None
     except Exception as error:
         reason = user_error(error)
         if reason is None:

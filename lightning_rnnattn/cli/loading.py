@@ -8,16 +8,21 @@ from lightning_rnnattn.cli.plain import PlainParser
 from lightning_rnnattn.errors import UserError
 
 
-def add_model_options(parser: PlainParser, what: str) -> None:
-    """Adds the options that say which model runs where.
+def add_checkpoint_options(parser: PlainParser, what: str) -> None:
+    """Adds the options that say which model it is.
 
     Args:
         parser: of a command.
         what: the kind of model, as in "the checkpoint of …".
     """
     parser.add_argument("--ckpt_path", required=True, help=f"the checkpoint of {what}")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU where there is one)")
     parser.add_argument("--import", action="append", metavar="MODULE", help="a module of yours to import first")
+
+
+def add_model_options(parser: PlainParser, what: str) -> None:
+    """Adds the options that say which model runs where; see `add_checkpoint_options`."""
+    add_checkpoint_options(parser, what)
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU where there is one)")
 
 
 def load_model(options: Namespace, args: list[str]) -> Any:

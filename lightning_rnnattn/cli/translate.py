@@ -39,7 +39,7 @@ def make_parser() -> PlainParser:
     """Makes the parser of the options."""
     parser = PlainParser(
         "translate",
-        "Write a line for each line of standard input, in order: an empty one for an empty one. What is not given below "
+        "Write a line for each line of standard input, in order, an empty one for an empty one. What is not given "
         "about the search is as it was in training (--model.search).",
     )
     add_model_options(parser, "a sequence-to-sequence model")
