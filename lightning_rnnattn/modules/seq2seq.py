@@ -128,8 +128,8 @@ class Seq2Seq(SequenceModule):
                 raise UserError(f"{name}={share} must lie in [0, 1)")
         if share_embeddings and source_vocab_size != target_vocab_size:
             raise UserError(
-                f"model.share_embeddings: the source has {source_vocab_size} tokens, the target {target_vocab_size}: one "
-                "matrix needs one vocabulary for both (data.target_tokenizer: null)"
+                f"model.share_embeddings: the source has {source_vocab_size} tokens, the target {target_vocab_size}: "
+                "one matrix needs one vocabulary for both (data.target_tokenizer: null)"
             )
         self.dropout = nn.Dropout(dropout)
         self.label_smoothing = label_smoothing
