@@ -7,7 +7,7 @@ import functools
 from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -27,10 +27,10 @@ class TextMetric(Metric):
     A subclass has sums as its states, so that it is the same whatever the batches and ranks.
 
     Attributes:
-        name: under which it is logged, behind the stage.
+        name: under which it is logged, behind the stage; other options that change the figure have another.
     """
 
-    name: ClassVar[str]
+    name: str
     full_state_update = False
 
     @abstractmethod
@@ -70,6 +70,8 @@ class _SacreMetric(TextMetric):
 class BLEU(_SacreMetric):
     """BLEU of the corpus (Papineni et al. 2002), by sacrebleu.
 
+    It is logged as ``bleu``, or ``bleu_lc`` where case does not count; other tokenizers add their name.
+
     Args:
         lowercase: whether case does not count.
         tokenize: sacrebleu's name for how texts are split, "13a" being that of WMT.
@@ -84,8 +86,6 @@ class BLEU(_SacreMetric):
         100.0
     """
 
-    name = "bleu"
-
     def __init__(self, lowercase: bool = False, tokenize: str = "13a") -> None:
         from sacrebleu.metrics import bleu  # slow to import, and few need it
 
@@ -93,23 +93,25 @@ class BLEU(_SacreMetric):
             raise UserError(f"BLEU: tokenize={tokenize!r} is none of sacrebleu's: {', '.join(bleu.BLEU.TOKENIZERS)}")
         metric = bleu.BLEU(lowercase=lowercase, tokenize=tokenize, force=True)
         super().__init__(metric, 2 + 2 * metric.max_ngram_order)
+        self.name = "bleu" + (f"_{tokenize}" if tokenize != "13a" else "") + "_lc" * lowercase
 
 
 class ChrF(_SacreMetric):
     """chrF2 (Popović 2015): the F score of character n-grams, by sacrebleu.
+
+    It is logged as ``chrf``, or ``chrf_lc`` where case does not count; with words as ``chrf_w2``, say.
 
     Args:
         lowercase: whether case does not count.
         word_order: the longest n-grams of words that count, too; 2 is chrF++.
     """
 
-    name = "chrf"
-
     def __init__(self, lowercase: bool = False, word_order: int = 0) -> None:
         from sacrebleu.metrics import chrf
 
         metric = chrf.CHRF(lowercase=lowercase, word_order=word_order)
         super().__init__(metric, 3 * metric.order)
+        self.name = "chrf" + (f"_w{word_order}" if word_order else "") + "_lc" * lowercase
 
 
 class _Share(TextMetric):

@@ -80,6 +80,12 @@ def test_the_signature_is_logged_once(monkeypatch):
     assert lines[1].startswith("ChrF: nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.")
 
 
+def test_what_changes_the_figure_changes_the_name():
+    metrics = (BLEU(), BLEU(lowercase=True), BLEU(tokenize="char"), ChrF(), ChrF(word_order=2), ChrF(lowercase=True))
+    assert [m.name for m in metrics] == ["bleu", "bleu_lc", "bleu_char", "chrf", "chrf_w2", "chrf_lc"]
+    assert [m().name for m in (ExactMatch, WordErrorRate, PhoneErrorRate)] == ["exact_match", "wer", "per"]
+
+
 def test_an_unknown_tokenizer_is_refused():
     with pytest.raises(UserError, match=r"tokenize='14a' is none of sacrebleu's: .*13a"):
         BLEU(tokenize="14a")
