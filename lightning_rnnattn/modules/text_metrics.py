@@ -51,6 +51,7 @@ class _SacreMetric(TextMetric):
     def __init__(self, metric: Any, count: int) -> None:
         super().__init__()
         self._metric = metric
+        self._num_references: set[int] = set()
         self.add_state("statistics", torch.zeros(count, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, predictions: Texts, references: References) -> None:
@@ -58,10 +59,13 @@ class _SacreMetric(TextMetric):
         if predictions:
             counts = self._metric._extract_corpus_statistics(list(predictions), list(zip_longest(*references)))
             self.statistics += torch.tensor(counts, device=self.device).sum(0)
+            self._num_references.update(map(len, references))
 
     def compute(self) -> Tensor:
         """The score so far; sacrebleu's signature, which says how it was computed, is logged once."""
-        if hasattr(self._metric, "num_refs"):
+        if self._num_references:
+            # sacrebleu knows those of the last batch only; it writes "var" for -1.
+            self._metric.num_refs = -1 if len(self._num_references) > 1 else max(self._num_references)
             _announce(f"{type(self).__name__}: {self._metric.get_signature()}")
         score = self._metric._compute_score_from_stats(self.statistics.tolist()).score
         return torch.tensor(score, device=self.device)
