@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -160,13 +161,9 @@ class BasePairDataModule(ExampleDataModule):
         return self.skip and split != "predict"
 
     def _sides(self, split: Split) -> tuple[Side, Side | None]:
+        side = partial(Side, lowercase=self.lowercase, forgiving=self._forgives(split))
         source, target = self.corpora(split)
-        first, second = (
-            None if corpus is None else Side(corpus, self.lowercase, self._forgives(split))
-            for corpus in (source, target)
-        )
-        assert first is not None
-        return first, second
+        return side(source), None if target is None else side(target)
 
     def _learnt(self, spec: TokenizerSpec, name: str) -> Tokenizer:
         if spec.needs_text and not self.has("train"):
@@ -209,23 +206,26 @@ class BasePairDataModule(ExampleDataModule):
                 f"{_place(longer, len(fewer))}: the line has no counterpart: {longer.name} has {len(more)} lines,"
                 f" {shorter.name} has {len(fewer)}"
             )
-        lengths = np.stack([rows.lengths[indices] for _, rows in sides]) - 1  # without the ends of lines
-        faults = {"an empty or unreadable side": lengths == 0}
+        lengths = np.stack([rows.lengths[indices] for _, rows in sides]) - 1  # (2, N), without the ends of lines
+        empty, unfit = lengths == 0, np.zeros(len(indices), dtype=bool)
+        faults = {f"an empty{' or unreadable' * self.skip} side": empty}
         if self.max_length is not None:
-            faults[f"more than {self.max_length} tokens on a side"] = lengths > self.max_length
-        for name, fault in faults.items():  # (2, N)
-            count = fault.any(0).sum()
-            if not count:
+            faults[f"more than {self.max_length} tokens on a side"] = (lengths > self.max_length) & ~empty.any(0)
+        for name, fault in faults.items():
+            bad = fault.any(0)
+            unfit |= bad
+            if not bad.any():
                 continue
-            n = int(fault.any(0).argmax())
+            n = int(bad.argmax())
             place = _place(sides[int(fault[:, n].argmax())][0], int(indices[n]))
-            of = f"{count} of the {len(indices)} pairs of {split}"
+            of = f"{bad.sum()} of the {len(indices)} pairs of {split}"
             if not self.skip:
                 raise UserError(
-                    f"{place}: the first of {of} with {name}: correct them, or set data.skip to true to leave them out"
+                    f"{place}: the pair has {name}, as {of} have: correct them, or set data.skip to true to leave them"
+                    " out"
                 )
-            rank_zero_info(f"data.skip: {of} left out: {name}; the first is {place}")
-        return indices[~np.logical_or.reduce(list(faults.values())).any(0)]
+            rank_zero_info(f"data.skip: left out {of} with {name}; the first is {place}")
+        return indices[~unfit]
 
 
 def _ending(spec: TokenizerSpec) -> TokenizerSpec:

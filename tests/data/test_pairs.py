@@ -68,7 +68,7 @@ def test_a_batch(pairs):
 def test_texts_come_where_they_are_not_trained_on(pairs, write):
     data = pairs()
     data.sources["test"], data.targets["test"] = write("test.de", "zwei Männer\r\n\n"), write("test.en", "two men\nx")
-    with pytest.raises(UserError, match=r"test\.de:2: the first of 1 of the 2 pairs of test with an empty"):
+    with pytest.raises(UserError, match=r"test\.de:2: the pair has an empty side, as 1 of the 2 pairs of test have"):
         data.examples("test")
     data.sources["test"] = write("test2.de", "zwei Männer\r\nMann")
     batch = data.examples("test").collate([0], True)
@@ -148,9 +148,11 @@ def test_files_out_of_step_are_named_with_the_line(pairs, source, target, place)
 
 
 def test_what_cannot_be_used_is_an_error_with_its_line(pairs):
-    with pytest.raises(UserError, match=r"train\.en:2: the first of 2 of the 3 pairs of train with an empty or .*skip"):
+    with pytest.raises(
+        UserError, match=r"train\.en:2: the pair has an empty side, as 2 of the 3 pairs of train have: .*skip"
+    ):
         pairs("a\nb\n\n", "x\n \nz\n").examples("train")
-    with pytest.raises(UserError, match=r"train\.de:2: the first of 1 .* with more than 2 tokens on a side"):
+    with pytest.raises(UserError, match=r"train\.de:2: the pair has more than 2 tokens on a side, as 1 of"):
         pairs("a b\na b c\n", "x\ny\n", max_length=2).examples("train")
     with pytest.raises(UserError, match=r"train\.de:2: byte 0xe9 at offset 7 is not UTF-8"):
         pairs(b"all\ncaf\xe9\n", "x\ny\n").examples("train")
@@ -169,8 +171,8 @@ def test_skipped_pairs_are_counted(pairs, monkeypatch):
     assert len(data.examples("train").lengths) == 1
     assert data.source_tokenizer.decode(batch.source.values[0]) == "a b\n"
     assert [line.replace(str(Path(data.sources["train"]).parent), "") for line in lines] == [
-        "data.skip: 3 of the 6 pairs of train left out: an empty or unreadable side; the first is /train.de:2",
-        "data.skip: 2 of the 6 pairs of train left out: more than 3 tokens on a side; the first is /train.en:3",
+        "data.skip: left out 3 of the 6 pairs of train with an empty or unreadable side; the first is /train.de:2",
+        "data.skip: left out 2 of the 6 pairs of train with more than 3 tokens on a side; the first is /train.en:3",
     ]
     # What was cached when lines were skipped is not taken for what they are.
     with pytest.raises(UserError, match=r"is not UTF-8"):
