@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import MaxPooling as MaxPooling
     from lightning_rnnattn.layers import MeanPooling as MeanPooling
     from lightning_rnnattn.layers import Memory as Memory
+    from lightning_rnnattn.layers import MinGRU as MinGRU
+    from lightning_rnnattn.layers import MinLSTM as MinLSTM
     from lightning_rnnattn.layers import Normalizer as Normalizer
     from lightning_rnnattn.layers import Residual as Residual
     from lightning_rnnattn.layers import Softmax as Softmax
@@ -77,6 +79,8 @@ _PUBLIC = {
         "MaxPooling",
         "MeanPooling",
         "Memory",
+        "MinGRU",
+        "MinLSTM",
         "Normalizer",
         "RNN",
         "Residual",

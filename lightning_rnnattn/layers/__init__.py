@@ -5,6 +5,7 @@ from lightning_rnnattn.layers.characters import CharacterEncoder, CharacterFacto
 from lightning_rnnattn.layers.combine import Attentional, Combine, CombineFactory, Residual
 from lightning_rnnattn.layers.crf import CRFOutput
 from lightning_rnnattn.layers.inputs import Features, InputFactory, InputLayer, TokenEmbedding
+from lightning_rnnattn.layers.min_rnn import MinGRU, MinLSTM, MinRNN
 from lightning_rnnattn.layers.normalizers import Entmax15, Normalizer, NormalizerFactory, Softmax, Sparsemax
 from lightning_rnnattn.layers.pooling import (
     AttentionPooling,
@@ -40,6 +41,9 @@ __all__ = [
     "MaxPooling",
     "MeanPooling",
     "Memory",
+    "MinGRU",
+    "MinLSTM",
+    "MinRNN",
     "Normalizer",
     "NormalizerFactory",
     "Pooling",
@@ -49,6 +53,7 @@ __all__ = [
     "Softmax",
     "SoftmaxOutput",
     "Sparsemax",
+    "StackedRNN",
     "State",
     "TagOutput",
     "TagOutputFactory",

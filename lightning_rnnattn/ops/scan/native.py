@@ -28,6 +28,32 @@ def scan_backward(
     return grads
 
 
+def gated_scan(update: Tensor, candidate: Tensor, start: Tensor, reverse: bool) -> Tensor:
+    """See `lightning_rnnattn.ops.scan.gated.gated_scan`; float32 only."""
+    update, candidate = _by_rows(update), _by_rows(candidate)
+    h = torch.empty_like(update, memory_format=torch.contiguous_format)
+    sizes = (*update.shape, reverse, update.stride(1), candidate.stride(1))
+    native.call(library(), "gated_scan", (update, candidate, start, h), sizes)
+    return h
+
+
+def gated_scan_backward(
+    grad: Tensor, update: Tensor, candidate: Tensor, start: Tensor, h: Tensor, reverse: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """From the gradient of h, those of update, candidate and start."""
+    update, candidate = _by_rows(update), _by_rows(candidate)
+    grads = (torch.empty_like(h), torch.empty_like(h), torch.empty_like(start))
+    sizes = (*update.shape, reverse, update.stride(1), candidate.stride(1))
+    native.call(library(), "gated_scan_backward", (grad, update, candidate, start, h, *grads), sizes)
+    return grads
+
+
+def _by_rows(x: Tensor) -> Tensor:
+    """The same with its rows (.., D) equally far from each other, as they are in a part of a linear layer's output."""
+    by_rows = x.stride(2) == 1 and x.stride(0) == x.shape[1] * x.stride(1)
+    return x if by_rows else x.contiguous()
+
+
 def library() -> ctypes.CDLL | None:
     """The compiled loops; see `lightning_rnnattn.ops.native.load`."""
     return native.load(_SOURCE, "the scan of linear recurrences")

@@ -3,7 +3,6 @@
 Letters: B batch, T time, D features.
 """
 
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -39,25 +38,35 @@ def linear_scan(a: Tensor, b: Tensor, start: Tensor | None = None, *, reverse: b
         >>> linear_scan(0.5 * ones, ones).flatten()
         tensor([1.0000, 1.5000, 1.7500, 1.8750])
     """
-    if a.shape != b.shape or a.dim() != 3 or not a.shape[1]:
-        raise ValueError(f"a {tuple(a.shape)} and b {tuple(b.shape)} do not fit: expected (B, T, D), T at least 1")
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
-    state = b.new_zeros(b.shape[0], b.shape[2], dtype=dtype) if start is None else start.to(dtype)
-    if state.shape != (b.shape[0], b.shape[2]):
-        raise ValueError(f"start {tuple(state.shape)} does not fit b {tuple(b.shape)}: expected (B, D)")
-    h: Tensor = scan_op(a.to(dtype).contiguous(), b.to(dtype).contiguous(), state.contiguous(), reverse)
+    state = start_or_zeros(a, b, start, dtype)
+    h: Tensor = scan_op(a.to(dtype).contiguous(), b.to(dtype).contiguous(), state, reverse)
     return h.to(b.dtype)
 
 
-def _path(device: torch.device) -> ModuleType:
-    """What runs a scan: a function of the device, and of whether there is a compiler, alone."""
-    return native if device.type == "cpu" and native.library() is not None else blocked
+def start_or_zeros(a: Tensor, b: Tensor, start: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """The state before the first step (B, D), contiguous, of two tensors (B, T, D).
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    if a.shape != b.shape or a.dim() != 3 or not a.shape[1]:
+        raise ValueError(f"{tuple(a.shape)} and {tuple(b.shape)} do not fit: expected twice (B, T, D), T at least 1")
+    shape = (b.shape[0], b.shape[2])
+    if start is not None and start.shape != shape:
+        raise ValueError(f"start {tuple(start.shape)} does not fit {tuple(b.shape)}: expected (B, D)")
+    return b.new_zeros(shape, dtype=dtype) if start is None else start.to(dtype).contiguous()
+
+
+def runs_natively(device: torch.device) -> bool:
+    """Whether a compiled loop runs a scan: a function of the device, and of whether there is a compiler, alone."""
+    return device.type == "cpu" and native.library() is not None
 
 
 @torch.library.custom_op("lightning_rnnattn::linear_scan", mutates_args=())
 def scan_op(a: Tensor, b: Tensor, start: Tensor, reverse: bool) -> Tensor:
     """See `lightning_rnnattn.ops.scan.blocked.scan`."""
-    return _path(a.device).scan(a, b, start, reverse)
+    return (native if runs_natively(a.device) else blocked).scan(a, b, start, reverse)
 
 
 @torch.library.custom_op("lightning_rnnattn::linear_scan_backward", mutates_args=())
@@ -65,7 +74,8 @@ def scan_backward_op(
     grad: Tensor, a: Tensor, start: Tensor, h: Tensor, reverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `lightning_rnnattn.ops.scan.blocked.scan_backward`."""
-    return _path(a.device).scan_backward(grad.contiguous(), a, start, h, reverse)
+    path = native if runs_natively(a.device) else blocked
+    return path.scan_backward(grad.contiguous(), a, start, h, reverse)
 
 
 @scan_op.register_fake
@@ -88,12 +98,13 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return grad_a, grad_b, grad_start, None
 
 
-def _refuse_second_derivative(ctx: Any, *grads: Tensor) -> None:
-    raise RuntimeError("linear_scan is differentiable once: use linear_scan_reference for more")
+def refuse_second_derivative(ctx: Any, *grads: Tensor) -> None:
+    """The backward of a backward operator."""
+    raise RuntimeError("a scan is differentiable once: use linear_scan_reference for more")
 
 
 scan_op.register_autograd(_backward, setup_context=_save)
-scan_backward_op.register_autograd(_refuse_second_derivative)
+scan_backward_op.register_autograd(refuse_second_derivative)
 for _op in (scan_op, scan_backward_op):
     for _device in ("cpu", "cuda"):
         _op.register_autocast(_device, torch.float32)  # or what a path calls would be cast to half precision again
