@@ -46,10 +46,12 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import TokenEmbedding as TokenEmbedding
     from lightning_rnnattn.modules import BIO as BIO
     from lightning_rnnattn.modules import IOB1 as IOB1
+    from lightning_rnnattn.modules import AttentionView as AttentionView
     from lightning_rnnattn.modules import LanguageModel as LanguageModel
     from lightning_rnnattn.modules import SequenceClassifier as SequenceClassifier
     from lightning_rnnattn.modules import SequenceModule as SequenceModule
     from lightning_rnnattn.modules import SequenceTagger as SequenceTagger
+    from lightning_rnnattn.modules import ShowsAttention as ShowsAttention
     from lightning_rnnattn.modules import load as load
     from lightning_rnnattn.scores import AdditiveScore as AdditiveScore
     from lightning_rnnattn.scores import AttentionScore as AttentionScore
@@ -101,7 +103,17 @@ _PUBLIC = {
         "Sparsemax",
         "TokenEmbedding",
     ),
-    "modules": ("BIO", "IOB1", "LanguageModel", "SequenceClassifier", "SequenceModule", "SequenceTagger", "load"),
+    "modules": (
+        "AttentionView",
+        "BIO",
+        "IOB1",
+        "LanguageModel",
+        "SequenceClassifier",
+        "SequenceModule",
+        "SequenceTagger",
+        "ShowsAttention",
+        "load",
+    ),
     "scores": ("AdditiveScore", "AttentionScore", "CosineScore", "DotScore", "GeneralScore", "ScaledDotScore"),
     "tokenizers": ("BPETokenizer", "CharTokenizer", "Tokenizer", "WordTokenizer"),
 }

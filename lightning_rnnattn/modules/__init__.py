@@ -10,10 +10,12 @@ from lightning_rnnattn.modules.schedulers import WarmupCosine, WarmupInverseSqua
 from lightning_rnnattn.modules.schemes import BIO, IOB1, LabelScheme
 from lightning_rnnattn.modules.tag_metrics import SentenceAccuracy, SpanF1, SpanPrecision, SpanRecall, TokenAccuracy
 from lightning_rnnattn.modules.tagger import SequenceTagger
+from lightning_rnnattn.modules.views import AttentionView, ShowsAttention
 
 __all__ = [
     "BIO",
     "IOB1",
+    "AttentionView",
     "BitsPerCharacter",
     "Decisions",
     "LabelModule",
@@ -26,6 +28,7 @@ __all__ = [
     "SequenceClassifier",
     "SequenceModule",
     "SequenceTagger",
+    "ShowsAttention",
     "SpanF1",
     "SpanPrecision",
     "SpanRecall",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torchmetrics import Metric
 
 from lightning_rnnattn.errors import UserError
@@ -21,6 +22,7 @@ from lightning_rnnattn.modules.base import Loss
 from lightning_rnnattn.modules.labelling import Decisions, LabelModule, by_stage
 from lightning_rnnattn.modules.schemes import LabelScheme
 from lightning_rnnattn.modules.tag_metrics import SentenceAccuracy, SpanF1, SpanPrecision, SpanRecall, TokenAccuracy
+from lightning_rnnattn.modules.views import AttentionView
 from lightning_rnnattn.ops.crf import Allowed
 from lightning_rnnattn.ops.cross_entropy import IGNORE
 from lightning_rnnattn.ops.masks import lengths_mask
@@ -207,6 +209,28 @@ class SequenceTagger(LabelModule):
         hidden = self._recur(words, lengths, characters, character_lengths)
         _, weights = self._attend(hidden, lengths, need_weights=True)
         return weights
+
+    def attention_views(self, batch: Any, rows: int) -> list[list[AttentionView]]:
+        """See `ShowsAttention`."""
+        lengths = batch.words.lengths[:rows]
+        characters, sizes = (None if x is None else x[:rows] for x in (batch.characters, batch.character_lengths))
+        weights = self.attention_weights(batch.words.values[:rows], lengths, characters, sizes)
+        names = batch.texts or [map(str, range(1, length + 1)) for length in lengths.tolist()]
+        return [[AttentionView.of(row, own := tuple(name), own)] for row, name in zip(weights, names, strict=False)]
+
+    def text_views(self, text: str) -> list[AttentionView]:
+        """See `ShowsAttention`; words are what white space separates."""
+        words = text.split()
+        if self.tokenizer is None:
+            raise UserError("the model has no tokenizer to read a text with: set model.tokenizer")
+        ids = torch.tensor([self.tokenizer.ids(words)], device=self.device)
+        characters = sizes = None
+        if self.characters is not None and self.character_tokenizer is not None:
+            rows = [torch.tensor(row) for row in self.character_tokenizer.encode_batch(words)]
+            characters = pad_sequence(rows, batch_first=True)[None].to(self.device)
+            sizes = torch.tensor([[len(row) for row in rows]], device=self.device)
+        weights = self.attention_weights(ids, None, characters, sizes)
+        return [AttentionView.of(weights[0], words, words)]
 
     def setup(self, stage: str) -> None:
         """Takes the data's vocabularies; see `SequenceModule.setup`.
