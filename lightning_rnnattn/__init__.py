@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lightning_rnnattn.data import ClassifiedDataModule as ClassifiedDataModule
+    from lightning_rnnattn.data import CMUStress as CMUStress
     from lightning_rnnattn.data import Columns as Columns
     from lightning_rnnattn.data import CoNLLU as CoNLLU
     from lightning_rnnattn.data import TaggedDataModule as TaggedDataModule
@@ -36,17 +38,22 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import Memory as Memory
     from lightning_rnnattn.layers import MinGRU as MinGRU
     from lightning_rnnattn.layers import MinLSTM as MinLSTM
+    from lightning_rnnattn.layers import MultiLabel as MultiLabel
     from lightning_rnnattn.layers import Normalizer as Normalizer
     from lightning_rnnattn.layers import Residual as Residual
+    from lightning_rnnattn.layers import SingleLabel as SingleLabel
     from lightning_rnnattn.layers import Softmax as Softmax
     from lightning_rnnattn.layers import SoftmaxOutput as SoftmaxOutput
     from lightning_rnnattn.layers import Sparsemax as Sparsemax
     from lightning_rnnattn.layers import TokenEmbedding as TokenEmbedding
     from lightning_rnnattn.modules import BIO as BIO
     from lightning_rnnattn.modules import IOB1 as IOB1
+    from lightning_rnnattn.modules import AttentionView as AttentionView
     from lightning_rnnattn.modules import LanguageModel as LanguageModel
+    from lightning_rnnattn.modules import SequenceClassifier as SequenceClassifier
     from lightning_rnnattn.modules import SequenceModule as SequenceModule
     from lightning_rnnattn.modules import SequenceTagger as SequenceTagger
+    from lightning_rnnattn.modules import ShowsAttention as ShowsAttention
     from lightning_rnnattn.modules import load as load
     from lightning_rnnattn.scores import AdditiveScore as AdditiveScore
     from lightning_rnnattn.scores import AttentionScore as AttentionScore
@@ -60,7 +67,16 @@ if TYPE_CHECKING:
     from lightning_rnnattn.tokenizers import WordTokenizer as WordTokenizer
 
 _PUBLIC = {
-    "data": ("CoNLLU", "Columns", "TaggedDataModule", "TextDataModule", "TinyShakespeare", "WordLines"),
+    "data": (
+        "CMUStress",
+        "ClassifiedDataModule",
+        "CoNLLU",
+        "Columns",
+        "TaggedDataModule",
+        "TextDataModule",
+        "TinyShakespeare",
+        "WordLines",
+    ),
     "decoding": ("generate",),
     "errors": ("UserError",),
     "layers": (
@@ -81,15 +97,27 @@ _PUBLIC = {
         "Memory",
         "MinGRU",
         "MinLSTM",
+        "MultiLabel",
         "Normalizer",
         "RNN",
         "Residual",
+        "SingleLabel",
         "Softmax",
         "SoftmaxOutput",
         "Sparsemax",
         "TokenEmbedding",
     ),
-    "modules": ("BIO", "IOB1", "LanguageModel", "SequenceModule", "SequenceTagger", "load"),
+    "modules": (
+        "AttentionView",
+        "BIO",
+        "IOB1",
+        "LanguageModel",
+        "SequenceClassifier",
+        "SequenceModule",
+        "SequenceTagger",
+        "ShowsAttention",
+        "load",
+    ),
     "scores": ("AdditiveScore", "AttentionScore", "CosineScore", "DotScore", "GeneralScore", "ScaledDotScore"),
     "tokenizers": ("BPETokenizer", "CharTokenizer", "Tokenizer", "WordTokenizer"),
 }

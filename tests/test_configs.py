@@ -25,6 +25,7 @@ TINY = [
     "--model.rnn.hidden_size=8",
     "--data.batch_size=2",
 ]
+NO_STREAM = ["quickstart_classify.yaml", "sst2/self_attentive.yaml", "ud_ewt/tagger.yaml"]
 STREAM = ["--data.seq_len=8"]
 TAGGED = [("It", "PRON"), ("is", "AUX"), ("a", "DET"), ("truth", "NOUN")]
 FILES = ["--data.train_files=text.txt", "--data.val_files=text.txt"]
@@ -33,7 +34,9 @@ EXTRA = {
     "data/wikitext2.yaml": ["--data.dataset=null", *FILES],  # the hub may be out of reach
     "wikitext2/lm.yaml": ["--data.dataset=null", *FILES],
     "logger/wandb.yaml": ["--trainer.logger.offline=true"],
+    "sst2/self_attentive.yaml": ["--data.train_files=labels.txt", "--data.val_files=labels.txt"],
     "quickstart.yaml": ["--trainer.val_check_interval=2"],
+    "quickstart_classify.yaml": ["--trainer.val_check_interval=2"],
     "tinyshakespeare/lm.yaml": ["--trainer.val_check_interval=2"],
     "ud_ewt/tagger.yaml": ["--data.train_files=tags.conllu", "--data.val_files=tags.conllu"],
 }
@@ -54,6 +57,7 @@ def workdir(tmp_path, cache, monkeypatch):
     (tmp_path / "text.txt").write_text("It is a truth universally acknowledged\n" * 60)
     words = (f"{i}\t{word}\t_\t{label}" + 6 * "\t_" + "\n" for i, (word, label) in enumerate(TAGGED, start=1))
     (tmp_path / "tags.conllu").write_text(("".join(words) + "\n") * 5)
+    (tmp_path / "labels.txt").write_text("1 a fine film\n0 a dull one\n" * 3)
     return tmp_path
 
 
@@ -78,7 +82,7 @@ def test_its_launch_command_runs(name, workdir):
     if name == "logger/tensorboard.yaml":
         pytest.importorskip("tensorboard")
     verb, *rest = command(SHIPPED[name])
-    stream = [] if name == "ud_ewt/tagger.yaml" else STREAM
+    stream = [] if name in NO_STREAM else STREAM
     main([verb, *rest, *TINY, *stream, *EXTRA.get(name, [])])
     assert list(workdir.glob("runs/**/config.yaml"))
 

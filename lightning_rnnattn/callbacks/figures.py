@@ -25,7 +25,7 @@ FAINT = "#e9e6f0"
 PALE = "#cdc8d8"
 ACCENT = "#6d28d9"
 # From "hardly" to "only here". It does not begin at white: what a mask forbids stays white, and shows.
-_WEIGHT_COLOURS = ("#fffdf5", "#fff0bf", "#ffd75e", "#ffab2e", "#f97316")
+WEIGHT_COLOURS = ("#fffdf5", "#fff0bf", "#ffd75e", "#ffab2e", "#f97316")
 # Tokens stand in a fixed-width face; the others are asked, where they are installed, for scripts that it lacks.
 _TOKEN_FONTS = (
     "DejaVu Sans Mono",
@@ -38,8 +38,8 @@ _TOKEN_FONTS = (
 )
 _VISIBLE = str.maketrans({" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"})
 DPI = 160
-_ADVANCE = 0.602  # how wide a letter of the fixed-width face is, in its size
-_LETTER = 12 / DPI  # and in inches: whole pixels, since letters are set on them
+ADVANCE = 0.602  # how wide a letter of the fixed-width face is, in its size
+LETTER = 12 / DPI  # and in inches: whole pixels, since letters are set on them
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
@@ -140,7 +140,7 @@ def attention_figure(
     across = math.ceil(math.sqrt(heads))
     down = math.ceil(heads / across)
     # The layout, in inches. Text lies exactly on its cells: a cell is as wide as a letter.
-    cell = (_LETTER, 1.8 * _LETTER / _ADVANCE) if as_text else (0.165, 0.165)
+    cell = (LETTER, 1.8 * LETTER / ADVANCE) if as_text else (0.165, 0.165)
     panel = (columns * cell[0], rows * cell[1])
     left, above = (0.0, 0.0) if as_text else (_extent(labels[0]), _extent(labels[1]))
     edge, head, gap = 0.3, 0.65, 0.3
@@ -154,7 +154,7 @@ def attention_figure(
     strongest = 1.0
     if seen.size:
         strongest = min(1.0, max(float(np.quantile(seen, 0.995)), 3 * heads * rows / seen.size))
-    colours = LinearSegmentedColormap.from_list("attention", _WEIGHT_COLOURS)
+    colours = LinearSegmentedColormap.from_list("attention", WEIGHT_COLOURS)
     for number, head_weights in enumerate(weights):
         row, column = divmod(number, across)
         x = edge + left + column * (panel[0] + gap)
@@ -184,28 +184,29 @@ def _write_rows(axes: "Axes", seen: NDArray[np.bool_], letters: Sequence[str]) -
     for row, row_seen in enumerate(seen):
         for shown, colour in ((row_seen, INK), (~row_seen, PALE)):
             text = "".join(letter if show else " " for letter, show in zip(letters, shown, strict=True))
-            axes.text(-0.5, row, text, color=colour, **_token_style())
+            axes.text(-0.5, row, text, color=colour, **token_style())
     axes.hlines(np.arange(len(seen) + 1) - 0.5, -0.5, len(letters) - 0.5, color="white", linewidth=2.2)
 
 
 def _write_edges(axes: "Axes", labels: tuple[list[str], list[str]], left: bool, top: bool) -> None:
     if left:
         for row, label in enumerate(labels[0]):
-            axes.text(-0.9, row, label, ha="right", color=INK, **_token_style())
+            axes.text(-0.9, row, label, ha="right", color=INK, **token_style())
     if top:
         for column, label in enumerate(labels[1]):
-            style = {**_token_style(), "va": "bottom"}
+            style = {**token_style(), "va": "bottom"}
             axes.text(column, -0.9, label, ha="center", rotation=90, color=INK, **style)
 
 
 @cache
-def _token_style() -> dict[str, Any]:
+def token_style() -> dict[str, Any]:
+    """How a token is written: its face and size, where it stands."""
     from matplotlib.font_manager import fontManager
 
     installed = {font.name for font in fontManager.ttflist}
     return {
         "family": [font for font in _TOKEN_FONTS if font in installed],
-        "fontsize": 72 * _LETTER / _ADVANCE,
+        "fontsize": 72 * LETTER / ADVANCE,
         "va": "center_baseline",
         "parse_math": False,  # a token may be "$"
     }
@@ -220,4 +221,4 @@ def _is_one_cell(token: str) -> bool:
 
 def _extent(labels: Sequence[str]) -> float:
     """How long the longest label is, in inches, with some air."""
-    return 0.1 + _LETTER * max(map(len, labels), default=0)
+    return 0.1 + LETTER * max(map(len, labels), default=0)

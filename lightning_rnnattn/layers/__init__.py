@@ -2,6 +2,7 @@
 
 from lightning_rnnattn.layers.attention import Attention, AttentionFactory, Memory
 from lightning_rnnattn.layers.characters import CharacterEncoder, CharacterFactory
+from lightning_rnnattn.layers.class_output import ClassOutput, ClassOutputFactory, MultiLabel, SingleLabel
 from lightning_rnnattn.layers.combine import Attentional, Combine, CombineFactory, Residual
 from lightning_rnnattn.layers.crf import CRFOutput
 from lightning_rnnattn.layers.inputs import Features, InputFactory, InputLayer, TokenEmbedding
@@ -14,6 +15,7 @@ from lightning_rnnattn.layers.pooling import (
     MeanPooling,
     Pooling,
     PoolingFactory,
+    redundancy,
 )
 from lightning_rnnattn.layers.rnn import GRU, LSTM, RNN, Elman, KernelRNN, RNNFactory, State, map_state
 from lightning_rnnattn.layers.tag_output import SoftmaxOutput, TagOutput, TagOutputFactory
@@ -29,6 +31,8 @@ __all__ = [
     "CRFOutput",
     "CharacterEncoder",
     "CharacterFactory",
+    "ClassOutput",
+    "ClassOutputFactory",
     "Combine",
     "CombineFactory",
     "Elman",
@@ -44,12 +48,14 @@ __all__ = [
     "MinGRU",
     "MinLSTM",
     "MinRNN",
+    "MultiLabel",
     "Normalizer",
     "NormalizerFactory",
     "Pooling",
     "PoolingFactory",
     "RNNFactory",
     "Residual",
+    "SingleLabel",
     "Softmax",
     "SoftmaxOutput",
     "Sparsemax",
@@ -59,4 +65,5 @@ __all__ = [
     "TagOutputFactory",
     "TokenEmbedding",
     "map_state",
+    "redundancy",
 ]

@@ -2,25 +2,33 @@
 
 from lightning_rnnattn.modules.base import Loss, SequenceModule
 from lightning_rnnattn.modules.checkpoint import load, read_checkpoint
+from lightning_rnnattn.modules.classifier import SequenceClassifier
+from lightning_rnnattn.modules.labelling import Decisions, LabelModule
 from lightning_rnnattn.modules.language_model import LanguageModel
 from lightning_rnnattn.modules.metrics import BitsPerCharacter, LossMetric, Perplexity
 from lightning_rnnattn.modules.schedulers import WarmupCosine, WarmupInverseSquareRoot
 from lightning_rnnattn.modules.schemes import BIO, IOB1, LabelScheme
 from lightning_rnnattn.modules.tag_metrics import SentenceAccuracy, SpanF1, SpanPrecision, SpanRecall, TokenAccuracy
 from lightning_rnnattn.modules.tagger import SequenceTagger
+from lightning_rnnattn.modules.views import AttentionView, ShowsAttention
 
 __all__ = [
     "BIO",
     "IOB1",
+    "AttentionView",
     "BitsPerCharacter",
+    "Decisions",
+    "LabelModule",
     "LabelScheme",
     "LanguageModel",
     "Loss",
     "LossMetric",
     "Perplexity",
     "SentenceAccuracy",
+    "SequenceClassifier",
     "SequenceModule",
     "SequenceTagger",
+    "ShowsAttention",
     "SpanF1",
     "SpanPrecision",
     "SpanRecall",

@@ -16,6 +16,7 @@ from lightning_rnnattn.layers import LSTM, Attentional, AttentionFactory, Combin
 from lightning_rnnattn.layers.past import Cache, Past, extend, newest
 from lightning_rnnattn.modules.base import Loss, SequenceModule
 from lightning_rnnattn.modules.metrics import BitsPerCharacter, LossMetric, Perplexity
+from lightning_rnnattn.modules.views import AttentionView
 from lightning_rnnattn.ops.cross_entropy import IGNORE, linear_cross_entropy
 
 
@@ -217,6 +218,16 @@ class LanguageModel(SequenceModule):
         _, weights = self.attention(hidden, self.attention.memory(hidden), is_causal=True, need_weights=True)
         return weights
 
+    def attention_views(self, batch: Any, rows: int) -> list[list[AttentionView]]:
+        """See `ShowsAttention`; a row is looked at as if a text began with it."""
+        return [self._views(tokens[mask]) for tokens, mask in zip(batch.tokens[:rows], batch.mask[:rows], strict=True)]
+
+    def text_views(self, text: str) -> list[AttentionView]:
+        """See `ShowsAttention`."""
+        if self.tokenizer is None:
+            raise UserError("the model has no tokenizer to read a text with: set model.tokenizer")
+        return self._views(torch.tensor(self.tokenizer.encode(text), dtype=torch.int64, device=self.device))
+
     def prefill(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Cache]:
         """Reads prompts, for generation.
 
@@ -251,6 +262,11 @@ class LanguageModel(SequenceModule):
             context, _ = self.attention(hidden, memory, is_causal=True)
             features = self.combine(hidden, context)
         return self.output(self._read_out(features))[:, 0], Cache(rnn_state, memory)
+
+    def _views(self, tokens: Tensor) -> list[AttentionView]:
+        ids = tokens.tolist()
+        names = list(map(str, ids)) if self.tokenizer is None else self.tokenizer.tokens(ids)
+        return [AttentionView.of(self.attention_weights(tokens[None])[0], names, names)]
 
     def _recur(self, tokens: Tensor, past: Past | None, lengths: Tensor | None) -> tuple[Tensor, State]:
         state = None if past is None else past.rnn

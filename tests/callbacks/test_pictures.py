@@ -118,7 +118,7 @@ def test_attention_map_of_texts(fit, tmp_path):
 
 def test_attention_map_of_a_model_without_attention(fit, tmp_path):
     class Plain(TinyModel):
-        def attention_weights(self, tokens):
+        def attention_views(self, batch, rows):
             raise UserError("attention: null: nothing to see")
 
     with pytest.warns(UserWarning, match="draws nothing: attention: null"):

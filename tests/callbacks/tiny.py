@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_rnnattn import AttentionView
+
 TEXT = "to be, or not to be, that is the question:\nwhether 'tis nobler in the mind to suffer\n" * 6
 
 
@@ -77,8 +79,17 @@ class TinyModel(L.LightningModule):
         hidden, weights = self._attend(tokens)
         return self.output(torch.cat([hidden, weights @ hidden], -1))
 
-    def attention_weights(self, tokens):
-        return self._attend(tokens)[1][:, None]
+    # What `AttentionMap` asks for.
+
+    def attention_views(self, batch, rows):
+        return [self._views(tokens) for tokens in batch.tokens[:rows]]
+
+    def text_views(self, text):
+        return self._views(torch.tensor(self.tokenizer.encode(text)))
+
+    def _views(self, tokens):
+        names = self.tokenizer.tokens(tokens)
+        return [AttentionView.of(self._attend(tokens[None])[1], names, names)]
 
     # What `decoding.generate` asks for: the whole text is read anew at each step.
 
