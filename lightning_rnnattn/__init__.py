@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lightning_rnnattn.data import MNIST as MNIST
     from lightning_rnnattn.data import ClassifiedDataModule as ClassifiedDataModule
     from lightning_rnnattn.data import CMUStress as CMUStress
     from lightning_rnnattn.data import Columns as Columns
     from lightning_rnnattn.data import CoNLLU as CoNLLU
+    from lightning_rnnattn.data import Pixels as Pixels
+    from lightning_rnnattn.data import Rows as Rows
     from lightning_rnnattn.data import TaggedDataModule as TaggedDataModule
     from lightning_rnnattn.data import TextDataModule as TextDataModule
     from lightning_rnnattn.data import TinyShakespeare as TinyShakespeare
@@ -72,6 +75,9 @@ _PUBLIC = {
         "ClassifiedDataModule",
         "CoNLLU",
         "Columns",
+        "MNIST",
+        "Pixels",
+        "Rows",
         "TaggedDataModule",
         "TextDataModule",
         "TinyShakespeare",

@@ -6,6 +6,8 @@ from lightning_rnnattn.data.classified import ClassifiedDataModule
 from lightning_rnnattn.data.cmu_stress import CMUStress
 from lightning_rnnattn.data.columns import Columns, CoNLLU, WordLines
 from lightning_rnnattn.data.documents import Document, DocumentBatches
+from lightning_rnnattn.data.images import ImageView, Pixels, Rows
+from lightning_rnnattn.data.mnist import MNIST
 from lightning_rnnattn.data.padded import Padded
 from lightning_rnnattn.data.shakespeare import TinyShakespeare
 from lightning_rnnattn.data.tag_batch import TagBatch
@@ -14,6 +16,7 @@ from lightning_rnnattn.data.text import TextDataModule
 from lightning_rnnattn.data.tokens import TokenBatch, TokenBatches
 
 __all__ = [
+    "MNIST",
     "CMUStress",
     "ClassBatch",
     "ClassExamples",
@@ -22,8 +25,11 @@ __all__ = [
     "Columns",
     "Document",
     "DocumentBatches",
+    "ImageView",
     "LengthBatches",
     "Padded",
+    "Pixels",
+    "Rows",
     "TagBatch",
     "TaggedDataModule",
     "TextDataModule",

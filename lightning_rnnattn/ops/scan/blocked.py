@@ -35,13 +35,11 @@ def scan(a: Tensor, b: Tensor, start: Tensor, reverse: bool) -> Tensor:
     return h.addcmul_(reach, before.unsqueeze(2)).view(batch, count * size, features)[:, :steps].contiguous()
 
 
-def scan_backward(
-    grad: Tensor, a: Tensor, start: Tensor, h: Tensor, reverse: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """From the gradient of h, those of a, b and start.
+def scan_backward(grad: Tensor, a: Tensor, start: Tensor, h: Tensor, reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
+    r"""From the gradient of h, those of a, b and start.
 
-    The gradient that reaches b is a scan in the other direction, :math:`g_t = \\partial h_t + a_{t+1} g_{t+1}`; from it
-    follow :math:`\\partial a_t = g_t h_{t-1}` and :math:`\\partial h_0 = a_1 g_1`.
+    The gradient that reaches b is a scan in the other direction, :math:`g_t = \partial h_t + a_{t+1} g_{t+1}`; from it
+    follow :math:`\partial a_t = g_t h_{t-1}` and :math:`\partial h_0 = a_1 g_1`.
     """
     if reverse:
         flipped = scan_backward(grad.flip(1), a.flip(1), start, h.flip(1), reverse=False)

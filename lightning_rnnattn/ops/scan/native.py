@@ -19,9 +19,7 @@ def scan(a: Tensor, b: Tensor, start: Tensor, reverse: bool) -> Tensor:
     return h
 
 
-def scan_backward(
-    grad: Tensor, a: Tensor, start: Tensor, h: Tensor, reverse: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def scan_backward(grad: Tensor, a: Tensor, start: Tensor, h: Tensor, reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
     """See `lightning_rnnattn.ops.scan.blocked.scan_backward`."""
     grads = (torch.empty_like(a), torch.empty_like(a), torch.empty_like(start))
     native.call(library(), f"scan_backward_{_NAMES[a.dtype]}", (grad, a, start, h, *grads), (*a.shape, reverse))

@@ -1,4 +1,4 @@
-"""The linear recurrence as an operator of torch's dispatcher, so that autograd, autocast, compile and export see one node.
+"""The linear recurrence as an operator of torch: autograd, autocast, compile and export see one node.
 
 Letters: B batch, T time, D features.
 """
@@ -70,9 +70,7 @@ def scan_op(a: Tensor, b: Tensor, start: Tensor, reverse: bool) -> Tensor:
 
 
 @torch.library.custom_op("lightning_rnnattn::linear_scan_backward", mutates_args=())
-def scan_backward_op(
-    grad: Tensor, a: Tensor, start: Tensor, h: Tensor, reverse: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def scan_backward_op(grad: Tensor, a: Tensor, start: Tensor, h: Tensor, reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
     """See `lightning_rnnattn.ops.scan.blocked.scan_backward`."""
     path = native if runs_natively(a.device) else blocked
     return path.scan_backward(grad.contiguous(), a, start, h, reverse)
