@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lightning_rnnattn.data import MNIST as MNIST
     from lightning_rnnattn.data import ClassifiedDataModule as ClassifiedDataModule
     from lightning_rnnattn.data import CMUDict as CMUDict
     from lightning_rnnattn.data import CMUStress as CMUStress
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from lightning_rnnattn.data import CoNLLU as CoNLLU
     from lightning_rnnattn.data import PairDataModule as PairDataModule
     from lightning_rnnattn.data import PairTableDataModule as PairTableDataModule
+    from lightning_rnnattn.data import Pixels as Pixels
+    from lightning_rnnattn.data import Rows as Rows
     from lightning_rnnattn.data import TaggedDataModule as TaggedDataModule
     from lightning_rnnattn.data import TextDataModule as TextDataModule
     from lightning_rnnattn.data import TinyShakespeare as TinyShakespeare
@@ -50,6 +53,8 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import MaxPooling as MaxPooling
     from lightning_rnnattn.layers import MeanPooling as MeanPooling
     from lightning_rnnattn.layers import Memory as Memory
+    from lightning_rnnattn.layers import MinGRU as MinGRU
+    from lightning_rnnattn.layers import MinLSTM as MinLSTM
     from lightning_rnnattn.layers import MultiLabel as MultiLabel
     from lightning_rnnattn.layers import Normalizer as Normalizer
     from lightning_rnnattn.layers import ProjectionBridge as ProjectionBridge
@@ -93,8 +98,11 @@ _PUBLIC = {
         "ClassifiedDataModule",
         "CoNLLU",
         "Columns",
+        "MNIST",
         "PairDataModule",
         "PairTableDataModule",
+        "Pixels",
+        "Rows",
         "TaggedDataModule",
         "TextDataModule",
         "TinyShakespeare",
@@ -131,6 +139,8 @@ _PUBLIC = {
         "MaxPooling",
         "MeanPooling",
         "Memory",
+        "MinGRU",
+        "MinLSTM",
         "MultiLabel",
         "Normalizer",
         "ProjectionBridge",

@@ -8,6 +8,7 @@ from lightning_rnnattn.callbacks.attention_map import AttentionMap
 from lightning_rnnattn.callbacks.best_checkpoint import BestCheckpoint
 from lightning_rnnattn.callbacks.confusion_matrix import ConfusionMatrix
 from lightning_rnnattn.callbacks.gradient_norm import GradientNorm
+from lightning_rnnattn.callbacks.gradient_norms import GradientNorms
 from lightning_rnnattn.callbacks.highlights import Highlights
 from lightning_rnnattn.callbacks.last_checkpoint import LastCheckpoint
 from lightning_rnnattn.callbacks.metrics_plot import MetricsPlot
@@ -23,6 +24,7 @@ __all__ = [
     "BestCheckpoint",
     "ConfusionMatrix",
     "GradientNorm",
+    "GradientNorms",
     "Highlights",
     "LastCheckpoint",
     "MetricsPlot",

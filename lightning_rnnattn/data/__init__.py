@@ -7,6 +7,8 @@ from lightning_rnnattn.data.cmu_stress import CMUStress
 from lightning_rnnattn.data.cmudict import CMUDict
 from lightning_rnnattn.data.columns import Columns, CoNLLU, WordLines
 from lightning_rnnattn.data.documents import Document, DocumentBatches
+from lightning_rnnattn.data.images import ImageView, Pixels, Rows
+from lightning_rnnattn.data.mnist import MNIST
 from lightning_rnnattn.data.padded import Padded
 from lightning_rnnattn.data.pair_batch import PairBatch, PairText
 from lightning_rnnattn.data.pair_tables import PairTableDataModule
@@ -18,6 +20,7 @@ from lightning_rnnattn.data.text import TextDataModule
 from lightning_rnnattn.data.tokens import TokenBatch, TokenBatches
 
 __all__ = [
+    "MNIST",
     "CMUDict",
     "CMUStress",
     "ClassBatch",
@@ -27,12 +30,15 @@ __all__ = [
     "Columns",
     "Document",
     "DocumentBatches",
+    "ImageView",
     "LengthBatches",
     "Padded",
     "PairBatch",
     "PairDataModule",
     "PairTableDataModule",
     "PairText",
+    "Pixels",
+    "Rows",
     "TagBatch",
     "TaggedDataModule",
     "TextDataModule",

@@ -11,7 +11,7 @@ from typing import IO, NamedTuple, cast
 
 from lightning_rnnattn.errors import UserError
 
-_GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
 MAX_LINE = 1 << 20
 
 
@@ -72,7 +72,7 @@ def read_lines(path: Path, errors: str = "strict") -> Iterator[Line]:
     number, offset = 1, 0
     try:
         with path.open("rb") as raw:
-            compressed = raw.read(2) == _GZIP_MAGIC
+            compressed = raw.read(2) == GZIP_MAGIC
             raw.seek(0)
             stream = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if compressed else raw
             for piece in _pieces(stream):

@@ -18,6 +18,7 @@ from lightning_rnnattn.layers.decoder import Decoder, DecoderFactory, DecoderSta
 from lightning_rnnattn.layers.input_feeding import InputFeedingDecoder
 from lightning_rnnattn.layers.inputs import Features, InputFactory, InputLayer, TokenEmbedding
 from lightning_rnnattn.layers.luong import LuongDecoder
+from lightning_rnnattn.layers.min_rnn import MinGRU, MinLSTM, MinRNN
 from lightning_rnnattn.layers.normalizers import Entmax15, Normalizer, NormalizerFactory, Softmax, Sparsemax
 from lightning_rnnattn.layers.pooling import (
     AttentionPooling,
@@ -28,7 +29,7 @@ from lightning_rnnattn.layers.pooling import (
     PoolingFactory,
     redundancy,
 )
-from lightning_rnnattn.layers.rnn import GRU, LSTM, RNN, Elman, KernelRNN, RNNFactory, State, map_state
+from lightning_rnnattn.layers.rnn import GRU, LSTM, RNN, Elman, KernelRNN, RNNFactory, StackedRNN, State, map_state
 from lightning_rnnattn.layers.tag_output import SoftmaxOutput, TagOutput, TagOutputFactory
 
 __all__ = [
@@ -65,6 +66,9 @@ __all__ = [
     "MaxPooling",
     "MeanPooling",
     "Memory",
+    "MinGRU",
+    "MinLSTM",
+    "MinRNN",
     "MultiLabel",
     "Normalizer",
     "NormalizerFactory",
@@ -77,6 +81,7 @@ __all__ = [
     "Softmax",
     "SoftmaxOutput",
     "Sparsemax",
+    "StackedRNN",
     "State",
     "StateShape",
     "TagOutput",

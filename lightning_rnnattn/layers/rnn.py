@@ -5,7 +5,7 @@ Letters: B batch, T time, D features, L layers times directions.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -77,8 +77,8 @@ RNNFactory = Callable[[int], RNN]
 """Makes a recurrent network from input_size: a class, or a ``functools.partial`` of one."""
 
 
-class KernelRNN(RNN):
-    """A stack of torch's fused recurrent kernels; a subclass says which, in `build_kernel`.
+class StackedRNN(RNN):
+    """A stack of recurrent layers; a subclass says what runs them, in `build_kernel` and `run`.
 
     Args:
         input_size: features of an input.
@@ -90,13 +90,21 @@ class KernelRNN(RNN):
         layer_norm: normalise the inputs of every layer but the first.
 
     Attributes:
+<<<<<<< HEAD
         layer_steps: what a layer does step by step, from its weights; None to call the kernel at each step.
+=======
+        fuses_layers: whether a kernel takes several layers where nothing but dropout lies between them.
+>>>>>>> wt-scan
 
     Raises:
         UserError: if a size or a probability is out of range.
     """
 
+<<<<<<< HEAD
     layer_steps: type[LayerSteps] | None = None
+=======
+    fuses_layers: ClassVar[bool] = False
+>>>>>>> wt-scan
 
     def __init__(
         self,
@@ -123,11 +131,42 @@ class KernelRNN(RNN):
         self.residual = residual
         self.output_size = hidden_size * (2 if bidirectional else 1)
 
-        # What happens between layers decides how many of them one kernel call can take.
-        depth = 1 if residual or layer_norm else num_layers
+        # What happens between layers decides how many of them one kernel can take.
+        depth = 1 if residual or layer_norm or not self.fuses_layers else num_layers
         sizes = [input_size] + [self.output_size] * (num_layers // depth - 1)
         self.kernels = nn.ModuleList(self.build_kernel(size, depth) for size in sizes)
         self.norms = nn.ModuleList(nn.LayerNorm(size) if layer_norm else nn.Identity() for size in sizes[1:])
+
+    @abstractmethod
+    def build_kernel(self, input_size: int, num_layers: int) -> nn.Module:
+        """Makes what `run` runs, for ``num_layers`` layers: more than one only where `fuses_layers`."""
+
+    @abstractmethod
+    def run(self, kernel: nn.Module, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
+        """Runs the layers of one kernel; otherwise as `RNN.forward`."""
+
+    def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        """See `RNN.forward`."""
+        if len(self.kernels) == 1:
+            return self.run(self.kernels[0], x, state, lengths)
+        if lengths is not None:  # a residual would carry the padding to the output
+            x = x.masked_fill(~lengths_mask(lengths, x.shape[1]).to(x.device).unsqueeze(-1), 0.0)
+        directions = 2 if self.bidirectional else 1
+        states: list[State] = []
+        for i, kernel in enumerate(self.kernels):
+            inputs = x if i == 0 else F.dropout(self.norms[i - 1](x), self.dropout, self.training)
+            layer = slice(i * directions, (i + 1) * directions)
+            before = None if state is None else map_state(lambda s, layer=layer: s[layer].contiguous(), state)
+            output, after = self.run(kernel, inputs, before, lengths)
+            x = output + x if self.residual and output.shape == x.shape else output
+            states.append(after)
+        return x, map_state(lambda *layers: torch.cat(layers), *states)
+
+
+class KernelRNN(StackedRNN):
+    """A stack of torch's fused recurrent kernels; a subclass says which, in `build_kernel`. See `StackedRNN`."""
+
+    fuses_layers = True
 
     @abstractmethod
     def build_kernel(self, input_size: int, num_layers: int) -> nn.RNNBase:
@@ -143,22 +182,22 @@ class KernelRNN(RNN):
             "dropout": self.dropout if num_layers > 1 else 0.0,
         }
 
-    def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
-        """See `RNN.forward`."""
-        if len(self.kernels) == 1:
-            return _run(self.kernels[0], x, state, lengths)
-        if lengths is not None:  # a residual would carry the padding to the output
-            x = x.masked_fill(~lengths_mask(lengths, x.shape[1]).to(x.device).unsqueeze(-1), 0.0)
-        directions = 2 if self.bidirectional else 1
-        states: list[State] = []
-        for i, kernel in enumerate(self.kernels):
-            inputs = x if i == 0 else F.dropout(self.norms[i - 1](x), self.dropout, self.training)
-            layer = slice(i * directions, (i + 1) * directions)
-            before = None if state is None else map_state(lambda s, layer=layer: s[layer].contiguous(), state)
-            output, after = _run(kernel, inputs, before, lengths)
-            x = output + x if self.residual and output.shape == x.shape else output
-            states.append(after)
-        return x, map_state(lambda *layers: torch.cat(layers), *states)
+    def run(self, kernel: nn.Module, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
+        """One call of torch's module, over padded sequences where there are lengths."""
+        if lengths is None:
+            output, state = kernel(x, state)
+            return output, state
+        lengths = lengths.cpu()
+        # Packing knows no empty sequence: it runs as one step, whose traces are removed.
+        packed = pack_padded_sequence(x, lengths.clamp(min=1), batch_first=True, enforce_sorted=False)
+        output, after = kernel(packed, state)
+        output, _ = pad_packed_sequence(output, batch_first=True, total_length=x.shape[1])
+        if lengths.min() == 0:
+            empty = (lengths == 0).to(x.device)
+            output = output.masked_fill(empty[:, None, None], 0.0)
+            before = map_state(torch.zeros_like, after) if state is None else state
+            after = map_state(lambda old, new: torch.where(empty[:, None], old, new), before, after)
+        return output, after
 
     def steps(self, known: Tensor) -> Steps:
         """See `RNN.steps`."""
@@ -179,7 +218,7 @@ class Elman(KernelRNN):
         input_size: features of an input.
         hidden_size: features of a state.
         relu: max(0, ·) in place of tanh.
-        options: see `KernelRNN`.
+        options: see `StackedRNN`.
     """
 
     def __init__(self, input_size: int, hidden_size: int = 256, *, relu: bool = False, **options: Any) -> None:
@@ -200,7 +239,7 @@ class LSTM(KernelRNN):
         i, f, o &= \sigma(W x_t + U h_{t-1} + b), \quad g = \tanh(W_g x_t + U_g h_{t-1} + b_g) \\
         c_t &= f \odot c_{t-1} + i \odot g, \quad h_t = o \odot \tanh(c_t)
 
-    The state is the pair (h, c). For the arguments see `KernelRNN`.
+    The state is the pair (h, c). For the arguments see `StackedRNN`.
     """
 
     layer_steps = LSTMSteps
@@ -217,7 +256,7 @@ class GRU(KernelRNN):
         r, z &= \sigma(W x_t + U h_{t-1} + b), \quad n = \tanh(W_n x_t + b_n + r \odot (U_n h_{t-1} + b'_n)) \\
         h_t &= (1 - z) \odot n + z \odot h_{t-1}
 
-    For the arguments see `KernelRNN`.
+    For the arguments see `StackedRNN`.
     """
 
     layer_steps = GRUSteps
@@ -225,21 +264,3 @@ class GRU(KernelRNN):
     def build_kernel(self, input_size: int, num_layers: int) -> nn.RNNBase:
         """See `KernelRNN.build_kernel`."""
         return nn.GRU(input_size, **self.kernel_options(num_layers))
-
-
-def _run(kernel: nn.Module, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
-    """One call of a torch recurrent module, over padded sequences where there are lengths."""
-    if lengths is None:
-        output, state = kernel(x, state)
-        return output, state
-    lengths = lengths.cpu()
-    # Packing knows no empty sequence: it runs as one step, whose traces are removed.
-    packed = pack_padded_sequence(x, lengths.clamp(min=1), batch_first=True, enforce_sorted=False)
-    output, after = kernel(packed, state)
-    output, _ = pad_packed_sequence(output, batch_first=True, total_length=x.shape[1])
-    if lengths.min() == 0:
-        empty = (lengths == 0).to(x.device)
-        output = output.masked_fill(empty[:, None, None], 0.0)
-        before = map_state(torch.zeros_like, after) if state is None else state
-        after = map_state(lambda old, new: torch.where(empty[:, None], old, new), before, after)
-    return output, after

@@ -17,6 +17,7 @@ from lightning_rnnattn.layers.class_output import ClassOutputFactory, MultiLabel
 from lightning_rnnattn.layers.inputs import InputFactory, TokenEmbedding
 from lightning_rnnattn.modules.base import Loss
 from lightning_rnnattn.modules.labelling import Decisions, LabelModule, by_stage
+from lightning_rnnattn.modules.views import AttentionView
 from lightning_rnnattn.ops.cross_entropy import IGNORE
 from lightning_rnnattn.ops.masks import lengths_mask
 
@@ -199,8 +200,29 @@ class SequenceClassifier(LabelModule):
         _, weights = self.features(values, lengths)
         return self._required(weights).unsqueeze(1)
 
+    def attention_views(self, batch: Any, rows: int) -> list[list[AttentionView]]:
+        """See `ShowsAttention`; elements that are no tokens are numbered."""
+        inputs, texts = batch.inputs, batch.texts
+        weights = self.attention_weights(inputs.values[:rows], inputs.lengths[:rows])
+        names = [list(map(str, range(1, length + 1))) for length in inputs.lengths[:rows].tolist()]
+        if self.tokenizer is not None and texts is not None:
+            names = [self.tokenizer.pieces(text) for text in texts[:rows]]
+        return [[self._view(row, keys)] for row, keys in zip(weights, names, strict=True)]
+
+    def text_views(self, text: str) -> list[AttentionView]:
+        """See `ShowsAttention`."""
+        if self.tokenizer is None:
+            raise UserError("the model has no tokenizer to read a text with: set model.tokenizer")
+        if not (ids := self.tokenizer.encode(text)):
+            raise UserError(f"there is no token in the text {text!r}")
+        weights = self.attention_weights(torch.tensor([ids], device=self.device))
+        return [self._view(weights[0], self.tokenizer.pieces(text))]
+
     def _batch_features(self, batch: Any) -> tuple[Tensor, Tensor | None]:
         return self.features(batch.inputs.values, batch.inputs.lengths)
+
+    def _view(self, weights: Tensor, keys: list[str]) -> AttentionView:
+        return AttentionView.of(weights, [f"pooling {query}" for query in range(1, weights.shape[1] + 1)], keys)
 
     def _required(self, weights: Tensor | None) -> Tensor:
         if weights is None:

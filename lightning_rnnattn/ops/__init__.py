@@ -5,6 +5,7 @@ from lightning_rnnattn.ops.crf import Allowed, Potentials, crf_decode, crf_log_p
 from lightning_rnnattn.ops.cross_entropy import linear_cross_entropy
 from lightning_rnnattn.ops.entmax import entmax15, sparsemax
 from lightning_rnnattn.ops.masks import band_mask, combine_masks, lengths_mask
+from lightning_rnnattn.ops.scan import gated_scan, linear_scan, linear_scan_reference
 from lightning_rnnattn.ops.softmax import masked_softmax
 from lightning_rnnattn.ops.spans import SpanCounts, Spans, SpanTable, count_spans, find_spans
 
@@ -25,8 +26,11 @@ __all__ = [
     "crf_path_score",
     "entmax15",
     "find_spans",
+    "gated_scan",
     "lengths_mask",
     "linear_cross_entropy",
+    "linear_scan",
+    "linear_scan_reference",
     "masked_softmax",
     "sparsemax",
 ]

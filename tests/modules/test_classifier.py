@@ -19,9 +19,11 @@ from lightning_rnnattn import (
     MeanPooling,
     MultiLabel,
     SequenceClassifier,
+    ShowsAttention,
     SingleLabel,
     TokenEmbedding,
     UserError,
+    WordTokenizer,
     load,
 )
 from lightning_rnnattn.data import ClassBatch, ClassExamples, Padded
@@ -124,6 +126,21 @@ def test_where_it_looks():
     assert not weights[1, ..., 2:].any()
     with pytest.raises(UserError, match="MaxPooling has no attention weights"):
         build(MaxPooling).attention_weights(batch.inputs.values)
+
+
+def test_views_of_a_batch_and_of_a_text():
+    classifier, batch = build().eval(), examples_of([4, 2]).collate([0, 1], True)
+    assert isinstance(classifier, ShowsAttention)
+    [[first]] = classifier.attention_views(batch, 1)
+    assert first.queries == ("pooling 1", "pooling 2", "pooling 3")
+    assert first.keys == ("1", "2", "3", "4")
+    classifier.tokenizer = WordTokenizer(eos=False).train(batch.texts)
+    assert classifier.attention_views(batch, 2)[1][0].keys == tuple(batch.texts[1].split())
+    [view] = classifier.text_views("never seen")
+    assert view.keys == ("never", "seen")
+    torch.testing.assert_close(view.weights.sum(-1), torch.ones(1, 3))
+    with pytest.raises(UserError, match="no token in the text"):
+        classifier.text_views(" ")
 
 
 def test_predictions_can_be_read():

@@ -1,28 +1,16 @@
-"""Additive scores on a CPU by compiled C++ (native.cpp), built on first use.
-
-The source needs nothing but a C++ compiler, not even torch's headers, so that it builds in half a second;
-``torch.compile`` of the same expression takes many seconds, and runs several times slower. The library is kept in the
-user's cache under a name that changes with source, compiler and processor. Its threads are torch's.
-"""
+"""Additive scores on a CPU by compiled C++ (native.cpp), several times faster than ``torch.compile`` of the same."""
 
 import ctypes
-import functools
-import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
-import warnings
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from lightning_rnnattn.ops import native
 from lightning_rnnattn.ops.additive import blocked
 from lightning_rnnattn.ops.additive.exponentials import AdditiveKey, exponential, products_hold
 
 _SOURCE = Path(__file__).with_name("native.cpp")
-_FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fno-trapping-math", "-Wno-psabi")
 
 
 def score(query: Tensor, key: AdditiveKey, v: Tensor, first: int, last: int) -> Tensor:
@@ -47,48 +35,9 @@ def score_backward(
     return grads
 
 
-@functools.cache
 def library() -> ctypes.CDLL | None:
-    """The compiled loops, or None where there is no C++ compiler (or it fails, with a warning)."""
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))), None)
-    if compiler is None:
-        return None
-    try:
-        return ctypes.CDLL(str(_build(compiler)))
-    except (OSError, subprocess.SubprocessError) as error:
-        detail = getattr(error, "stderr", None) or error
-        warnings.warn(f"additive attention runs in eager torch, since {compiler} failed: {detail}", stacklevel=2)
-        return None
-
-
-def _build(compiler: str) -> Path:
-    # The predefined macros name the compiler's version and the processor's instructions.
-    query = [compiler, *_FLAGS, "-dM", "-E", "-x", "c++", os.devnull]
-    macros = subprocess.run(query, check=True, capture_output=True, timeout=60).stdout
-    name = hashlib.sha256(macros + _SOURCE.read_bytes() + " ".join(_FLAGS).encode()).hexdigest()[:16]
-    cached = _cache_dir() / f"additive-{name}.so"
-    if not cached.exists():
-        with tempfile.TemporaryDirectory(dir=cached.parent) as directory:
-            fresh = Path(directory) / cached.name
-            command = [compiler, *_FLAGS, "-shared", "-fPIC", str(_SOURCE), "-o", str(fresh)]
-            try:
-                subprocess.run([*command, "-fopenmp"], check=True, capture_output=True, text=True, timeout=120)
-            except subprocess.CalledProcessError:  # no OpenMP: one thread
-                subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-            fresh.replace(cached)  # atomic: many processes may start at once
-    return cached
-
-
-def _cache_dir() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    directory = Path(home) / "lightning_rnnattn"
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.access(directory, os.W_OK):
-            return directory
-    except OSError:
-        pass
-    return Path(tempfile.mkdtemp(prefix="lightning_rnnattn-"))  # private: what is loaded from here runs as this user
+    """The compiled loops; see `lightning_rnnattn.ops.native.load`."""
+    return native.load(_SOURCE, "additive attention")
 
 
 def _sizes(query: Tensor, key: AdditiveKey, v: Tensor) -> tuple[int, int, int, int, int]:
@@ -97,5 +46,4 @@ def _sizes(query: Tensor, key: AdditiveKey, v: Tensor) -> tuple[int, int, int, i
 
 def _call(name: str, arrays: tuple[Tensor, ...], sizes: tuple[int, ...]) -> None:
     assert all(x.is_contiguous() and x.dtype is torch.float32 for x in arrays)
-    function = getattr(library(), name)
-    function(*(ctypes.c_void_p(x.data_ptr()) for x in arrays), *map(ctypes.c_int64, sizes))
+    native.call(library(), name, arrays, sizes)

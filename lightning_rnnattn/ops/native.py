@@ -1,0 +1,83 @@
+"""C++ loops for CPUs, compiled on first use.
+
+A source needs nothing but a C++ compiler, not even torch's headers, so that it builds in half a second;
+``torch.compile`` takes many seconds. A library is kept in the user's cache under a name that changes with source,
+compiler and processor. Its threads are torch's.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch import Tensor
+
+_FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fno-trapping-math", "-Wno-psabi")
+
+
+@functools.cache
+def load(source: Path, what: str) -> ctypes.CDLL | None:
+    """The compiled loops of a source, or None where there is no C++ compiler (or it fails, with a warning).
+
+    Args:
+        source: a C++ file in a folder of its own name.
+        what: what runs in eager torch without it, for the warning.
+    """
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))), None)
+    if compiler is None:
+        return None
+    try:
+        return ctypes.CDLL(str(_build(source, compiler)))
+    except (OSError, subprocess.SubprocessError) as error:
+        detail = getattr(error, "stderr", None) or error
+        warnings.warn(f"{what} runs in eager torch, since {compiler} failed: {detail}", stacklevel=3)
+        return None
+
+
+def call(library: ctypes.CDLL | None, name: str, arrays: Iterable[Tensor | None], sizes: Iterable[int]) -> None:
+    """Calls a loop.
+
+    Args:
+        library: see `load`; not None.
+        name: the function.
+        arrays: its pointers, contiguous and of the dtype that the function takes; None is a null pointer.
+        sizes: its 64-bit integers, after the pointers.
+    """
+    addresses = [None if x is None else x.data_ptr() for x in arrays]
+    getattr(library, name)(*map(ctypes.c_void_p, addresses), *map(ctypes.c_int64, sizes))
+
+
+def _build(source: Path, compiler: str) -> Path:
+    # The predefined macros name the compiler's version and the processor's instructions.
+    query = [compiler, *_FLAGS, "-dM", "-E", "-x", "c++", os.devnull]
+    macros = subprocess.run(query, check=True, capture_output=True, timeout=60).stdout
+    name = hashlib.sha256(macros + source.read_bytes() + " ".join(_FLAGS).encode()).hexdigest()[:16]
+    cached = _cache_dir() / f"{source.parent.name}-{name}.so"
+    if not cached.exists():
+        with tempfile.TemporaryDirectory(dir=cached.parent) as directory:
+            fresh = Path(directory) / cached.name
+            command = [compiler, *_FLAGS, "-shared", "-fPIC", str(source), "-o", str(fresh)]
+            try:
+                subprocess.run([*command, "-fopenmp"], check=True, capture_output=True, text=True, timeout=120)
+            except subprocess.CalledProcessError:  # no OpenMP: one thread
+                subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+            fresh.replace(cached)  # atomic: many processes may start at once
+    return cached
+
+
+def _cache_dir() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    directory = Path(home) / "lightning_rnnattn"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(directory, os.W_OK):
+            return directory
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="lightning_rnnattn-"))  # private: what is loaded from here runs as this user

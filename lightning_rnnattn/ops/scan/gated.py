@@ -1,0 +1,96 @@
+"""The recurrence of minimal gated units, its gates fused into the scan where a compiled loop runs.
+
+Letters: B batch, T time, D features.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_rnnattn.ops.scan import native
+from lightning_rnnattn.ops.scan.scan import linear_scan, refuse_second_derivative, runs_natively, start_or_zeros
+
+
+def gated_scan(update: Tensor, candidate: Tensor, start: Tensor | None = None, *, reverse: bool = False) -> Tensor:
+    r"""All states of a network that forgets as much as it takes in (Feng et al. 2024, appendix B).
+
+    .. math::
+        h_t = (1 - z_t) \odot h_{t-1} + z_t \odot g(c_t), \qquad z_t = \sigma(u_t), \qquad
+        g(c) = \begin{cases} c + \frac{1}{2} & c \ge 0 \\ \sigma(c) & c < 0 \end{cases}
+
+    The paper takes logarithms, for which it needs positive states. Here none are taken: coefficients in (0, 1) are
+    stable as they are, and a state of any sign can be given.
+
+    Args:
+        update: u (B, T, D), T at least 1; where it is minus infinity, the state stays.
+        candidate: c (B, T, D).
+        start: (B, D), the state before the first step; zeros where None.
+        reverse: whether time runs from the last step to the first.
+
+    Returns:
+        h (B, T, D) in the dtype of ``candidate``; half precision is computed in float32 and rounded once.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+        RuntimeError: if differentiated twice.
+
+    Example:
+        >>> gated_scan(torch.zeros(1, 3, 1), torch.full((1, 3, 1), 0.5)).flatten()  # half way to one, each time
+        tensor([0.5000, 0.7500, 0.8750])
+    """
+    dtype = torch.promote_types(candidate.dtype, torch.float32)
+    state = start_or_zeros(update, candidate, start, dtype)
+    wide = update.to(dtype), candidate.to(dtype)
+    if dtype == torch.float32 and runs_natively(candidate.device):
+        h: Tensor = gated_op(*wide, state, reverse)
+    else:
+        z = wide[0].sigmoid()
+        h = linear_scan(1 - z, z * positive(wide[1]), state, reverse=reverse)
+    return h.to(candidate.dtype)
+
+
+def positive(x: Tensor) -> Tensor:
+    """The activation g: x + ½ where x ≥ 0, else σ(x)."""
+    return x.relu() + x.clamp(max=0.0).sigmoid()
+
+
+@torch.library.custom_op("lightning_rnnattn::gated_scan", mutates_args=())
+def gated_op(update: Tensor, candidate: Tensor, start: Tensor, reverse: bool) -> Tensor:
+    """See `gated_scan`."""
+    return native.gated_scan(update, candidate, start, reverse)
+
+
+@torch.library.custom_op("lightning_rnnattn::gated_scan_backward", mutates_args=())
+def gated_backward_op(
+    grad: Tensor, update: Tensor, candidate: Tensor, start: Tensor, h: Tensor, reverse: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """From the gradient of h, those of update, candidate and start."""
+    return native.gated_scan_backward(grad.contiguous(), update, candidate, start, h, reverse)
+
+
+@gated_op.register_fake
+def _(update: Tensor, candidate: Tensor, start: Tensor, reverse: bool) -> Tensor:
+    return update.new_empty(update.shape)
+
+
+@gated_backward_op.register_fake
+def _(
+    grad: Tensor, update: Tensor, candidate: Tensor, start: Tensor, h: Tensor, reverse: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return update.new_empty(update.shape), update.new_empty(update.shape), torch.empty_like(start)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.reverse = inputs
+    ctx.save_for_backward(*tensors, output)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return *gated_backward_op(grad, *ctx.saved_tensors, ctx.reverse), None
+
+
+gated_op.register_autograd(_backward, setup_context=_save)
+gated_backward_op.register_autograd(refuse_second_derivative)
+for _op in (gated_op, gated_backward_op):
+    _op.register_autocast("cpu", torch.float32)

@@ -1,0 +1,164 @@
+// Linear recurrences and their gradients on a CPU: the loops behind native.py.
+//
+// Letters: B batch, T time, D features. Arrays are contiguous: (B, T, D), the state before and its gradient (B, D); but
+// for update and candidate, whose rows lie `update_row` and `candidate_row` numbers apart. Time runs backwards where
+// `reverse` is set: what is written t-1 is t+1 then.
+//
+// The loops are as fast as memory gives and takes the arrays: steps follow one another, features go side by side.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+constexpr int64_t BLOCK = 512;  // features of one thread: whole lines of the cache, and pages that prefetching follows
+
+// By value: references, as std::min has them, keep the compiler from doing many at once.
+inline float larger(float x, float y) { return x > y ? x : y; }
+inline float smaller(float x, float y) { return x < y ? x : y; }
+
+// e^x to 2 units in the last place, in instructions that the compiler can do for many x at once; x beyond ±87 counts as
+// ±87.
+inline float exponential(float x) {
+    x = smaller(larger(x, -87.0f), 87.0f);
+    const float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;  // the nearest integer, by what float32 drops
+    const float r = x - n * 0.693359375f + n * 2.12194440e-4f;      // log 2 in two parts: n times the first is exact
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+    float power;
+    std::memcpy(&power, &bits, sizeof power);
+    return p * power;
+}
+
+inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+
+// h[t] = a[t] h[t-1] + b[t].
+template <typename Real>
+void scan(const Real* a, const Real* b, const Real* start, Real* h, int64_t B, int64_t T, int64_t D, int64_t reverse) {
+    const int64_t step = reverse ? -D : D;
+#pragma omp parallel for collapse(2)
+    for (int64_t n = 0; n < B; ++n) {
+        for (int64_t d = 0; d < D; d += BLOCK) {
+            const int64_t size = std::min(BLOCK, D - d);
+            int64_t at = (n * T + (reverse ? T - 1 : 0)) * D + d;
+            const Real* before = start + n * D + d;
+            for (int64_t t = 0; t < T; ++t, at += step) {
+#pragma omp simd
+                for (int64_t i = 0; i < size; ++i) h[at + i] = a[at + i] * before[i] + b[at + i];
+                before = h + at;
+            }
+        }
+    }
+}
+
+// With g[t] = grad[t] + a[t+1] g[t+1]: grad_b[t] = g[t], grad_a[t] = g[t] h[t-1], grad_start = a[0] g[0].
+template <typename Real>
+void scan_backward(const Real* grad, const Real* a, const Real* start, const Real* h, Real* grad_a, Real* grad_b,
+                   Real* grad_start, int64_t B, int64_t T, int64_t D, int64_t reverse) {
+    const int64_t step = reverse ? -D : D;
+#pragma omp parallel for collapse(2)
+    for (int64_t n = 0; n < B; ++n) {
+        for (int64_t d = 0; d < D; d += BLOCK) {
+            const int64_t size = std::min(BLOCK, D - d);
+            int64_t at = (n * T + (reverse ? 0 : T - 1)) * D + d;
+            Real* carried = grad_start + n * D + d;  // a[t+1] g[t+1]
+            std::fill(carried, carried + size, Real(0));
+            for (int64_t t = T; t-- > 0; at -= step) {
+                const Real* before = t ? h + at - step : start + n * D + d;
+#pragma omp simd
+                for (int64_t i = 0; i < size; ++i) {
+                    const Real g = grad[at + i] + carried[i];
+                    grad_b[at + i] = g;
+                    grad_a[at + i] = g * before[i];
+                    carried[i] = g * a[at + i];
+                }
+            }
+        }
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+// With z = sigmoid(update) and g the activation of the candidate, x + 1/2 or, below zero, sigmoid(x):
+// h[t] = h[t-1] + z[t] (g[t] - h[t-1]).
+void gated_scan(const float* update, const float* candidate, const float* start, float* h, int64_t B, int64_t T,
+                int64_t D, int64_t reverse, int64_t update_row, int64_t candidate_row) {
+    const int64_t step = reverse ? -1 : 1;
+#pragma omp parallel for collapse(2)
+    for (int64_t n = 0; n < B; ++n) {
+        for (int64_t d = 0; d < D; d += BLOCK) {
+            const int64_t size = std::min(BLOCK, D - d);
+            int64_t row = n * T + (reverse ? T - 1 : 0);
+            const float* before = start + n * D + d;
+            for (int64_t t = 0; t < T; ++t, row += step) {
+                const float *u = update + row * update_row + d, *c = candidate + row * candidate_row + d;
+                float* out = h + row * D + d;
+#pragma omp simd
+                for (int64_t i = 0; i < size; ++i) {
+                    const float g = larger(c[i], 0.0f) + sigmoid(smaller(c[i], 0.0f));
+                    out[i] = before[i] + sigmoid(u[i]) * (g - before[i]);
+                }
+                before = out;
+            }
+        }
+    }
+}
+
+void gated_scan_backward(const float* grad, const float* update, const float* candidate, const float* start,
+                         const float* h, float* grad_update, float* grad_candidate, float* grad_start, int64_t B,
+                         int64_t T, int64_t D, int64_t reverse, int64_t update_row, int64_t candidate_row) {
+    const int64_t step = reverse ? -1 : 1;
+#pragma omp parallel for collapse(2)
+    for (int64_t n = 0; n < B; ++n) {
+        for (int64_t d = 0; d < D; d += BLOCK) {
+            const int64_t size = std::min(BLOCK, D - d);
+            int64_t row = n * T + (reverse ? 0 : T - 1);
+            float* carried = grad_start + n * D + d;
+            std::fill(carried, carried + size, 0.0f);
+            for (int64_t t = T; t-- > 0; row -= step) {
+                const float *u = update + row * update_row + d, *c = candidate + row * candidate_row + d;
+                const float *before = t ? h + (row - step) * D + d : start + n * D + d, *from = grad + row * D + d;
+                float *to_update = grad_update + row * D + d, *to_candidate = grad_candidate + row * D + d;
+#pragma omp simd
+                for (int64_t i = 0; i < size; ++i) {
+                    const float z = sigmoid(u[i]), s = sigmoid(smaller(c[i], 0.0f));
+                    const float slope = c[i] > 0.0f ? 1.0f : s * (1.0f - s), total = from[i] + carried[i];
+                    to_update[i] = total * (larger(c[i], 0.0f) + s - before[i]) * z * (1.0f - z);
+                    to_candidate[i] = total * z * slope;
+                    carried[i] = total * (1.0f - z);
+                }
+            }
+        }
+    }
+}
+
+void scan_float32(const float* a, const float* b, const float* start, float* h, int64_t B, int64_t T, int64_t D,
+                  int64_t reverse) {
+    scan(a, b, start, h, B, T, D, reverse);
+}
+
+void scan_float64(const double* a, const double* b, const double* start, double* h, int64_t B, int64_t T, int64_t D,
+                  int64_t reverse) {
+    scan(a, b, start, h, B, T, D, reverse);
+}
+
+void scan_backward_float32(const float* grad, const float* a, const float* start, const float* h, float* grad_a,
+                           float* grad_b, float* grad_start, int64_t B, int64_t T, int64_t D, int64_t reverse) {
+    scan_backward(grad, a, start, h, grad_a, grad_b, grad_start, B, T, D, reverse);
+}
+
+void scan_backward_float64(const double* grad, const double* a, const double* start, const double* h, double* grad_a,
+                           double* grad_b, double* grad_start, int64_t B, int64_t T, int64_t D, int64_t reverse) {
+    scan_backward(grad, a, start, h, grad_a, grad_b, grad_start, B, T, D, reverse);
+}
+
+}  // extern "C"
