@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import Attention as Attention
     from lightning_rnnattn.layers import Attentional as Attentional
     from lightning_rnnattn.layers import AttentionPooling as AttentionPooling
+    from lightning_rnnattn.layers import AttentiveRNN as AttentiveRNN
     from lightning_rnnattn.layers import CharacterEncoder as CharacterEncoder
     from lightning_rnnattn.layers import Combine as Combine
     from lightning_rnnattn.layers import CRFOutput as CRFOutput
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import Entmax15 as Entmax15
     from lightning_rnnattn.layers import Features as Features
     from lightning_rnnattn.layers import LastPooling as LastPooling
+    from lightning_rnnattn.layers import LockedDropout as LockedDropout
     from lightning_rnnattn.layers import MaxPooling as MaxPooling
     from lightning_rnnattn.layers import MeanPooling as MeanPooling
     from lightning_rnnattn.layers import Memory as Memory
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.modules import BIO as BIO
     from lightning_rnnattn.modules import IOB1 as IOB1
     from lightning_rnnattn.modules import LanguageModel as LanguageModel
+    from lightning_rnnattn.modules import NeuralCache as NeuralCache
     from lightning_rnnattn.modules import SequenceModule as SequenceModule
     from lightning_rnnattn.modules import SequenceTagger as SequenceTagger
     from lightning_rnnattn.modules import load as load
@@ -65,6 +68,7 @@ _PUBLIC = {
         "Attention",
         "AttentionPooling",
         "Attentional",
+        "AttentiveRNN",
         "CRFOutput",
         "CharacterEncoder",
         "Combine",
@@ -74,6 +78,7 @@ _PUBLIC = {
         "GRU",
         "LSTM",
         "LastPooling",
+        "LockedDropout",
         "MaxPooling",
         "MeanPooling",
         "Memory",
@@ -85,7 +90,7 @@ _PUBLIC = {
         "Sparsemax",
         "TokenEmbedding",
     ),
-    "modules": ("BIO", "IOB1", "LanguageModel", "SequenceModule", "SequenceTagger", "load"),
+    "modules": ("BIO", "IOB1", "LanguageModel", "NeuralCache", "SequenceModule", "SequenceTagger", "load"),
     "scores": ("AdditiveScore", "AttentionScore", "CosineScore", "DotScore", "GeneralScore", "ScaledDotScore"),
     "tokenizers": ("BPETokenizer", "CharTokenizer", "Tokenizer", "WordTokenizer"),
 }

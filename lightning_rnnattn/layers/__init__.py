@@ -1,9 +1,11 @@
 """Layers of plain torch: recurrent networks and attention. None of them imports Lightning."""
 
 from lightning_rnnattn.layers.attention import Attention, AttentionFactory, Memory
+from lightning_rnnattn.layers.attentive_rnn import AttentiveRNN
 from lightning_rnnattn.layers.characters import CharacterEncoder, CharacterFactory
 from lightning_rnnattn.layers.combine import Attentional, Combine, CombineFactory, Residual
 from lightning_rnnattn.layers.crf import CRFOutput
+from lightning_rnnattn.layers.dropout import LockedDropout
 from lightning_rnnattn.layers.inputs import Features, InputFactory, InputLayer, TokenEmbedding
 from lightning_rnnattn.layers.normalizers import Entmax15, Normalizer, NormalizerFactory, Softmax, Sparsemax
 from lightning_rnnattn.layers.pooling import (
@@ -25,6 +27,7 @@ __all__ = [
     "AttentionFactory",
     "AttentionPooling",
     "Attentional",
+    "AttentiveRNN",
     "CRFOutput",
     "CharacterEncoder",
     "CharacterFactory",
@@ -37,6 +40,7 @@ __all__ = [
     "InputLayer",
     "KernelRNN",
     "LastPooling",
+    "LockedDropout",
     "MaxPooling",
     "MeanPooling",
     "Memory",

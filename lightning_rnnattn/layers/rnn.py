@@ -5,6 +5,7 @@ Letters: B batch, T time, D features, L layers times directions.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.layers.dropout import LockedDropout, call_with_dropped_weights
 from lightning_rnnattn.ops.masks import lengths_mask
 
 State = Tensor | tuple[Tensor, Tensor]
@@ -67,7 +69,11 @@ class KernelRNN(RNN):
         hidden_size: features of a state.
         num_layers: layers, each reading the outputs of the one below.
         bidirectional: a second network reads each layer's input backwards; outputs are concatenated.
+        last_size: features of the last layer's state, where they are not ``hidden_size``. (The state has the larger of
+            the two for every layer; what a layer does not use is zero.)
         dropout: probability of dropping a feature between layers, in training.
+        locked_dropout: the same, with one mask for all steps of a sequence: see `LockedDropout`.
+        weight_dropout: probability of dropping a recurrent weight, in training: see `call_with_dropped_weights`.
         residual: add each layer's input to its output, where both have one size.
         layer_norm: normalise the inputs of every layer but the first.
 
@@ -81,39 +87,53 @@ class KernelRNN(RNN):
         hidden_size: int = 256,
         *,
         num_layers: int = 1,
+        last_size: int | None = None,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        locked_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
         residual: bool = False,
         layer_norm: bool = False,
     ) -> None:
         super().__init__()
-        for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
+        last_size = hidden_size if last_size is None else last_size
+        sizes = {"input_size": input_size, "hidden_size": hidden_size, "last_size": last_size, "num_layers": num_layers}
+        for name, size in sizes.items():
             if size < 1:
                 raise UserError(f"{name}={size}: {type(self).__name__} needs at least 1")
-        if not 0.0 <= dropout < 1.0:
-            raise UserError(f"dropout={dropout} is not a probability in [0, 1)")
+        shares = {"dropout": dropout, "locked_dropout": locked_dropout, "weight_dropout": weight_dropout}
+        for name, share in shares.items():
+            if not 0.0 <= share < 1.0:
+                raise UserError(f"{name}={share} is not a probability in [0, 1)")
         self.input_size = input_size
-        self.hidden_size = hidden_size
         self.num_layers = num_layers
         self.bidirectional = bidirectional
         self.dropout = dropout
+        self.weight_dropout = weight_dropout
         self.residual = residual
-        self.output_size = hidden_size * (2 if bidirectional else 1)
+        directions = 2 if bidirectional else 1
+        self.output_size = last_size * directions
 
         # What happens between layers decides how many of them one kernel call can take.
-        depth = 1 if residual or layer_norm else num_layers
-        sizes = [input_size] + [self.output_size] * (num_layers // depth - 1)
-        self.kernels = nn.ModuleList(self.build_kernel(size, depth) for size in sizes)
-        self.norms = nn.ModuleList(nn.LayerNorm(size) if layer_norm else nn.Identity() for size in sizes[1:])
+        one_call = not (residual or layer_norm or locked_dropout or last_size != hidden_size)
+        self.hidden_sizes = [hidden_size] if one_call else [hidden_size] * (num_layers - 1) + [last_size]
+        self.hidden_size = max(self.hidden_sizes)
+        input_sizes = [input_size, *(directions * size for size in self.hidden_sizes[:-1])]
+        self.kernels = nn.ModuleList(
+            self.build_kernel(inputs, hidden, num_layers if one_call else 1)
+            for inputs, hidden in zip(input_sizes, self.hidden_sizes, strict=True)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(size) if layer_norm else nn.Identity() for size in input_sizes[1:])
+        self.locked_dropout = LockedDropout(locked_dropout)
 
     @abstractmethod
-    def build_kernel(self, input_size: int, num_layers: int) -> nn.RNNBase:
+    def build_kernel(self, input_size: int, hidden_size: int, num_layers: int) -> nn.RNNBase:
         """Makes torch's module for ``num_layers`` layers; `kernel_options` are its common arguments."""
 
-    def kernel_options(self, num_layers: int) -> dict[str, int | float | bool]:
+    def kernel_options(self, hidden_size: int, num_layers: int) -> dict[str, int | float | bool]:
         """The arguments that torch's recurrent modules have in common."""
         return {
-            "hidden_size": self.hidden_size,
+            "hidden_size": hidden_size,
             "num_layers": num_layers,
             "batch_first": True,
             "bidirectional": self.bidirectional,
@@ -122,20 +142,23 @@ class KernelRNN(RNN):
 
     def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """See `RNN.forward`."""
+        p = self.weight_dropout if self.training else 0.0
         if len(self.kernels) == 1:
-            return _run(self.kernels[0], x, state, lengths)
+            return _run(self.kernels[0], x, state, lengths, p)
         if lengths is not None:  # a residual would carry the padding to the output
             x = x.masked_fill(~lengths_mask(lengths, x.shape[1]).to(x.device).unsqueeze(-1), 0.0)
         directions = 2 if self.bidirectional else 1
         states: list[State] = []
         for i, kernel in enumerate(self.kernels):
-            inputs = x if i == 0 else F.dropout(self.norms[i - 1](x), self.dropout, self.training)
-            layer = slice(i * directions, (i + 1) * directions)
-            before = None if state is None else map_state(lambda s, layer=layer: s[layer].contiguous(), state)
-            output, after = _run(kernel, inputs, before, lengths)
+            inputs = x if i == 0 else self._between(i - 1, x)
+            layer = partial(_layer, i, directions, self.hidden_sizes[i])
+            output, after = _run(kernel, inputs, None if state is None else map_state(layer, state), lengths, p)
             x = output + x if self.residual and output.shape == x.shape else output
-            states.append(after)
+            states.append(map_state(lambda s: F.pad(s, (0, self.hidden_size - s.shape[-1])), after))
         return x, map_state(lambda *layers: torch.cat(layers), *states)
+
+    def _between(self, i: int, x: Tensor) -> Tensor:
+        return self.locked_dropout(F.dropout(self.norms[i](x), self.dropout, self.training))
 
 
 class Elman(KernelRNN):
@@ -157,10 +180,10 @@ class Elman(KernelRNN):
         self.relu = relu
         super().__init__(input_size, hidden_size, **options)
 
-    def build_kernel(self, input_size: int, num_layers: int) -> nn.RNNBase:
+    def build_kernel(self, input_size: int, hidden_size: int, num_layers: int) -> nn.RNNBase:
         """See `KernelRNN.build_kernel`."""
         nonlinearity = "relu" if self.relu else "tanh"
-        return nn.RNN(input_size, nonlinearity=nonlinearity, **self.kernel_options(num_layers))
+        return nn.RNN(input_size, nonlinearity=nonlinearity, **self.kernel_options(hidden_size, num_layers))
 
 
 class LSTM(KernelRNN):
@@ -173,9 +196,9 @@ class LSTM(KernelRNN):
     The state is the pair (h, c). For the arguments see `KernelRNN`.
     """
 
-    def build_kernel(self, input_size: int, num_layers: int) -> nn.RNNBase:
+    def build_kernel(self, input_size: int, hidden_size: int, num_layers: int) -> nn.RNNBase:
         """See `KernelRNN.build_kernel`."""
-        return nn.LSTM(input_size, **self.kernel_options(num_layers))
+        return nn.LSTM(input_size, **self.kernel_options(hidden_size, num_layers))
 
 
 class GRU(KernelRNN):
@@ -188,20 +211,27 @@ class GRU(KernelRNN):
     For the arguments see `KernelRNN`.
     """
 
-    def build_kernel(self, input_size: int, num_layers: int) -> nn.RNNBase:
+    def build_kernel(self, input_size: int, hidden_size: int, num_layers: int) -> nn.RNNBase:
         """See `KernelRNN.build_kernel`."""
-        return nn.GRU(input_size, **self.kernel_options(num_layers))
+        return nn.GRU(input_size, **self.kernel_options(hidden_size, num_layers))
 
 
-def _run(kernel: nn.Module, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
+def _layer(i: int, directions: int, hidden_size: int, state: Tensor) -> Tensor:
+    """A layer's part of a state."""
+    return state[i * directions : (i + 1) * directions, :, :hidden_size].contiguous()
+
+
+def _run(
+    kernel: nn.Module, x: Tensor, state: State | None, lengths: Tensor | None, weight_dropout: float
+) -> tuple[Tensor, State]:
     """One call of a torch recurrent module, over padded sequences where there are lengths."""
     if lengths is None:
-        output, state = kernel(x, state)
+        output, state = call_with_dropped_weights(kernel, weight_dropout, x, state)
         return output, state
     lengths = lengths.cpu()
     # Packing knows no empty sequence: it runs as one step, whose traces are removed.
     packed = pack_padded_sequence(x, lengths.clamp(min=1), batch_first=True, enforce_sorted=False)
-    output, after = kernel(packed, state)
+    output, after = call_with_dropped_weights(kernel, weight_dropout, packed, state)
     output, _ = pad_packed_sequence(output, batch_first=True, total_length=x.shape[1])
     if lengths.min() == 0:
         empty = (lengths == 0).to(x.device)

@@ -4,6 +4,7 @@ from lightning_rnnattn.modules.base import Loss, SequenceModule
 from lightning_rnnattn.modules.checkpoint import load, read_checkpoint
 from lightning_rnnattn.modules.language_model import LanguageModel
 from lightning_rnnattn.modules.metrics import BitsPerCharacter, LossMetric, Perplexity
+from lightning_rnnattn.modules.neural_cache import NeuralCache
 from lightning_rnnattn.modules.schedulers import WarmupCosine, WarmupInverseSquareRoot
 from lightning_rnnattn.modules.schemes import BIO, IOB1, LabelScheme
 from lightning_rnnattn.modules.tag_metrics import SentenceAccuracy, SpanF1, SpanPrecision, SpanRecall, TokenAccuracy
@@ -17,6 +18,7 @@ __all__ = [
     "LanguageModel",
     "Loss",
     "LossMetric",
+    "NeuralCache",
     "Perplexity",
     "SentenceAccuracy",
     "SequenceModule",

@@ -18,6 +18,7 @@ from lightning_rnnattn import (
     LanguageModel,
     Residual,
     TextDataModule,
+    TokenEmbedding,
     UserError,
 )
 from lightning_rnnattn.data import TokenBatch
@@ -35,7 +36,8 @@ ATTENTIONS = [
 
 
 def build(rnn=LSTM, attention=ATTENTIONS[1], **options):
-    return LanguageModel(V, 6, rnn=partial(rnn, hidden_size=8), attention=attention, **options).double()
+    input = partial(TokenEmbedding, embedding_size=6)
+    return LanguageModel(V, input, rnn=partial(rnn, hidden_size=8), attention=attention, **options).double()
 
 
 def cut(size, cuts):
@@ -155,8 +157,10 @@ def test_gradients_stop_at_the_batch():
 
 @pytest.mark.parametrize(("embedding_size", "projected"), [(8, False), (6, True)])
 def test_tied_weights_are_one_matrix(embedding_size, projected):
-    model = LanguageModel(V, embedding_size, rnn=partial(LSTM, hidden_size=8), tie_weights=True)
-    assert model.output.weight is model.embedding.weight
+    model = LanguageModel(
+        V, partial(TokenEmbedding, embedding_size=embedding_size), rnn=partial(LSTM, hidden_size=8), tie_weights=True
+    )
+    assert model.output.weight is model.input.embedding.weight
     assert isinstance(model.projection, torch.nn.Linear) == projected
     assert model(torch.zeros(1, 2, dtype=torch.long))[0].shape == (1, 2, V)
 
@@ -218,7 +222,11 @@ def fit(tmp_path, text, tokenizer, *, max_steps=3, precision=None, ckpt_path=Non
         enable_model_summary=False,
     )
     model = LanguageModel(
-        data.vocab_size, 8, rnn=partial(GRU, hidden_size=8), attention=partial(Attention, window=4), **options
+        data.vocab_size,
+        partial(TokenEmbedding, embedding_size=8),
+        rnn=partial(GRU, hidden_size=8),
+        attention=partial(Attention, window=4),
+        **options,
     )
     trainer.fit(model, data, ckpt_path=ckpt_path)
     return trainer, model, data
@@ -275,7 +283,7 @@ def test_a_loaded_model_starts_a_new_run_with_the_new_seed(tmp_path):
     weights = []
     for seed in (1, 2):
         model = LanguageModel.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
-        model.dropout.p = 0.5
+        model.dropout[0].p = 0.5
         L.seed_everything(seed, verbose=False)
         trainer = L.Trainer(
             accelerator="cpu", max_steps=2, logger=False, enable_checkpointing=False, enable_progress_bar=False
