@@ -10,7 +10,7 @@ from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.layers.attention import AttentionFactory
 from lightning_rnnattn.layers.combine import CombineFactory
 from lightning_rnnattn.layers.past import Cache, Past, extend, newest
-from lightning_rnnattn.layers.rnn import RNNFactory, State
+from lightning_rnnattn.layers.rnn import RNNFactory
 
 
 class AttentiveRNN(nn.Module):
@@ -43,11 +43,11 @@ class AttentiveRNN(nn.Module):
         self.rnn = rnn(input_size)
         self.output_size = self.rnn.output_size
         if getattr(self.rnn, "bidirectional", False):
-            raise UserError("rnn: a language model predicts what comes next: bidirectional must be false")
+            raise UserError("rnn: bidirectional must be false: nothing may be seen before its time")
         self.attention = None if attention is None else attention(self.output_size, self.output_size)
         self.combine = None if self.attention is None else combine(self.output_size, self.attention.value_dim)
         if self.attention is not None and self.attention.window is None:
-            raise UserError("attention.window: null: a language model needs a bounded reach: give a number, 64 say")
+            raise UserError("attention.window: null: what is carried along must be bounded: give a number, 64 say")
         self.window: int = getattr(self.attention, "window", None) or 1
 
     def forward(self, x: Tensor, past: Past | None = None, lengths: Tensor | None = None) -> tuple[Tensor, Past]:
@@ -92,7 +92,6 @@ class AttentiveRNN(nn.Module):
 
     def step(self, x: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
         """One more step, (B, input_size) to (B, D); its time and memory do not grow with what was read before."""
-        state: State
         hidden, state = self.rnn(x[:, None], cache.rnn)
         features, memory = hidden, cache.memory
         if self.attention is not None and self.combine is not None and memory is not None:

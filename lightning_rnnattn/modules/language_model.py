@@ -223,28 +223,12 @@ class LanguageModel(SequenceModule):
         return self.core.weights(self.input(tokens))
 
     def prefill(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Cache]:
-        """Reads prompts, for generation.
-
-        Args:
-            tokens: (B, T) int64, T at least 1.
-            lengths: (B,) real tokens of each row, on the CPU, at least 1.
-
-        Returns:
-            Logits (B, V) of each prompt's next token, and what `decode_step` needs.
-        """
+        """Reads prompts (B, T) of real lengths (B,), at least 1: logits (B, V) of their next tokens, and a cache."""
         features, cache = self.core.prefill(self.input(tokens), lengths)
         return self.output(self._read_out(features)), cache
 
     def decode_step(self, tokens: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
-        """Reads one more token of each text; time and memory do not grow with what was read before.
-
-        Args:
-            tokens: (B,) int64.
-            cache: from `prefill` or from the step before.
-
-        Returns:
-            Logits (B, V) of the next token, and what the next step needs.
-        """
+        """Reads one more token (B,) of each text: logits (B, V) of the next, and the cache for it."""
         features, cache = self.core.step(self.input(tokens[:, None])[:, 0], cache)
         return self.output(self._read_out(features)), cache
 
