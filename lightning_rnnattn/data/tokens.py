@@ -11,7 +11,6 @@ from torch import Tensor
 from lightning_rnnattn.data.streams import TokenArray
 from lightning_rnnattn.errors import UserError
 
-
 _SEED = 7_401  # of the lengths: they are part of what the data are, like its order, not of a run's randomness
 
 
@@ -38,8 +37,8 @@ class TokenBatches:
 
     The N - 1 pairs of a token and its successor are cut into R = ``batch_size * world_size`` contiguous rows whose
     lengths differ by at most one, longer rows first, and the rows into chunks of ``seq_len``, or of lengths that vary
-    around it (`chunk_lengths`). Process r has the rows from ``r * batch_size`` on. So each pair is visited once in an epoch, every process has the same number of batches,
-    and what is masked is at most the last column of the last one.
+    around it (`chunk_lengths`). Process r has the rows from ``r * batch_size`` on. So each pair is visited once in an
+    epoch, every process has the same number of batches, and what is masked is at most the last column of the last one.
 
     It is iterated once per epoch. :meth:`state_dict` is the place within the epoch, counted in batches *given out*;
     Lightning saves it in checkpoints and goes on from there. (A torch DataLoader would add nothing but copies between
@@ -145,7 +144,7 @@ class TokenBatches:
 
 
 def chunk_lengths(steps: int, seq_len: int, std: float) -> list[int]:
-    r"""How long the pieces are that a stream is read in: all alike, or as in AWD-LSTM (Merity et al. 2018, section 4.1).
+    r"""How long the pieces are that a stream is read in: all alike, or as for AWD-LSTM (Merity et al. 2018, 4.1).
 
     .. math:: l \sim \mathcal N(\mu, \sigma), \qquad \mu = s \text{ with probability } 0.95, \text{ else } s / 2
 
