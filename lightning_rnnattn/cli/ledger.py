@@ -112,7 +112,8 @@ def read_figures(path: Path) -> list[Figure]:
     figures = []
     for number, row in enumerate(rows, start=2):
         try:
-            figures.append(Figure(**row)._replace(value=float(row["value"])))
+            value = float(row["value"])
+            figures.append(Figure(row["recipe"], row["metric"], value, row["test_flags"], row["source"]))
         except (TypeError, KeyError, ValueError) as error:
             columns = ",".join(Figure._fields)
             raise UserError(f"{path}:{number}: not the columns {columns} with a number as the value") from error

@@ -72,7 +72,8 @@ class NeuralCache(Described):
         Returns:
             (B, T) log-probabilities, and the entries for the next piece.
         """
-        features, new = features.float(), CacheEntries(features.float(), targets, mask)
+        features = features.to(log_probs)  # half precision would be too coarse for the scores
+        new = CacheEntries(features, targets, mask)
         if entries is not None:
             new = CacheEntries(*(torch.cat(pair, dim=1) for pair in zip(entries, new, strict=True)))
         place = torch.arange(new.words.shape[1], device=targets.device)

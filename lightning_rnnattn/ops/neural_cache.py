@@ -23,8 +23,7 @@ def cache_log_probs(query: Tensor, key: Tensor, words: Tensor, targets: Tensor, 
     Returns:
         (B, T); minus infinity where no entry that may be used has the word.
     """
-    scores = (theta * query @ key.transpose(1, 2)).masked_fill(~mask, -torch.inf)
-    same = words.unsqueeze(1) == targets.unsqueeze(2)
-    matching = scores.masked_fill(~same, -torch.inf).logsumexp(-1)
-    # Where there is nothing to use, the total is minus infinity, too.
-    return matching - scores.logsumexp(-1).masked_fill(~mask.any(-1), 0.0)
+    scores = theta * query @ key.transpose(1, 2)
+    log_weights = scores.masked_fill(~mask, -torch.inf).log_softmax(-1)
+    same = (words.unsqueeze(1) == targets.unsqueeze(2)) & mask
+    return log_weights.masked_fill(~same, -torch.inf).logsumexp(-1)
