@@ -176,10 +176,11 @@ class TextDataModule(RecordedDataModule):
             self._documents()
 
     def train_dataloader(self) -> TokenBatches:
-        """The training stream from its beginning, every epoch the same."""
+        """The training stream from its beginning."""
         batches = self._batches("train", self.batch_size, self.seq_len_std)
-        if self.trainer is not None:
-            limit = self.trainer.limit_train_batches
+        if (trainer := self.trainer) is not None:
+            batches.epoch = lambda: trainer.current_epoch
+            limit = trainer.limit_train_batches
             batches.epoch_batches = limit if isinstance(limit, int) else int(limit * len(batches))
         return batches
 

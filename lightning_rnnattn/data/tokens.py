@@ -1,6 +1,6 @@
 """Batches from one long stream of tokens, so that a model can carry its state from batch to batch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -56,6 +56,7 @@ class TokenBatches:
     Attributes:
         epoch_batches: how many batches are taken in an epoch where it is cut short (``limit_train_batches``), or None:
             a state saved there begins the next epoch.
+        epoch: says which epoch begins, for the order of lengths; 0 where nothing else is set.
 
     Raises:
         UserError: if there are fewer than two tokens.
@@ -85,7 +86,7 @@ class TokenBatches:
         self.epoch_batches: int | None = None
         self._resumed = 0
         self._position = 0
-        self._epoch = 0
+        self.epoch: Callable[[], int] = int
 
     def __len__(self) -> int:
         return len(self._chunks)
@@ -93,17 +94,15 @@ class TokenBatches:
     def __iter__(self) -> Iterator[TokenBatch]:
         # A generator: what was loaded is used up by the first batch asked for, however many iterators are made before.
         first, self._resumed = self._resumed, 0
-        if self._position >= self._end:  # the epoch before was walked through
-            self._epoch, self._position = self._epoch + 1, 0
-        ends = self._ends(self._epoch)
+        ends = self._ends()
         for position in range(first, len(self)):
             self._position = position + 1
             yield self._batch(ends[position], ends[position + 1])
 
     def state_dict(self) -> dict[str, Any]:
         """The place within the epoch, and the layout that it refers to."""
-        epochs, position = divmod(self._position, self._end)
-        return {"position": position, "epoch": self._epoch + epochs, "layout": self._layout}
+        end = min(len(self), self.epoch_batches or len(self))
+        return {"position": self._position % end, "layout": self._layout}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Let the next epoch begin where :meth:`state_dict` was taken.
@@ -123,15 +122,10 @@ class TokenBatches:
                 " resume with the same, or from a checkpoint of an epoch's end"
             )
         self._resumed = self._position = position
-        self._epoch = state["epoch"]
 
-    @property
-    def _end(self) -> int:
-        return min(len(self), self.epoch_batches or len(self))
-
-    def _ends(self, epoch: int) -> list[int]:
-        """Where the batches of an epoch end, after a zero; what the last one has left stays at the end."""
-        order = np.random.default_rng([_SEED, epoch]).permutation(len(self) - 1)
+    def _ends(self) -> list[int]:
+        """Where the batches of the epoch end, after a zero; what the last one has left stays at the end."""
+        order = np.random.default_rng([_SEED, self.epoch()]).permutation(len(self) - 1)
         lengths = [*(self._chunks[i] for i in order), self._chunks[-1]]
         return [0, *accumulate(lengths)]
 
