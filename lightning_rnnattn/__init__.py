@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import Attention as Attention
     from lightning_rnnattn.layers import Attentional as Attentional
     from lightning_rnnattn.layers import AttentionPooling as AttentionPooling
+    from lightning_rnnattn.layers import AttentiveRNN as AttentiveRNN
     from lightning_rnnattn.layers import BahdanauDecoder as BahdanauDecoder
     from lightning_rnnattn.layers import Bridge as Bridge
     from lightning_rnnattn.layers import CharacterEncoder as CharacterEncoder
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import InputFeedingDecoder as InputFeedingDecoder
     from lightning_rnnattn.layers import LastPooling as LastPooling
     from lightning_rnnattn.layers import LastStateBridge as LastStateBridge
+    from lightning_rnnattn.layers import LockedDropout as LockedDropout
     from lightning_rnnattn.layers import LuongDecoder as LuongDecoder
     from lightning_rnnattn.layers import MaxPooling as MaxPooling
     from lightning_rnnattn.layers import MeanPooling as MeanPooling
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.modules import ChrF as ChrF
     from lightning_rnnattn.modules import ExactMatch as ExactMatch
     from lightning_rnnattn.modules import LanguageModel as LanguageModel
+    from lightning_rnnattn.modules import NeuralCache as NeuralCache
     from lightning_rnnattn.modules import PhoneErrorRate as PhoneErrorRate
     from lightning_rnnattn.modules import Seq2Seq as Seq2Seq
     from lightning_rnnattn.modules import SequenceClassifier as SequenceClassifier
@@ -121,6 +124,7 @@ _PUBLIC = {
         "Attention",
         "AttentionPooling",
         "Attentional",
+        "AttentiveRNN",
         "BahdanauDecoder",
         "Bridge",
         "CRFOutput",
@@ -135,6 +139,7 @@ _PUBLIC = {
         "LSTM",
         "LastPooling",
         "LastStateBridge",
+        "LockedDropout",
         "LuongDecoder",
         "MaxPooling",
         "MeanPooling",
@@ -161,6 +166,7 @@ _PUBLIC = {
         "ExactMatch",
         "IOB1",
         "LanguageModel",
+        "NeuralCache",
         "PhoneErrorRate",
         "Seq2Seq",
         "SequenceClassifier",

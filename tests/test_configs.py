@@ -29,10 +29,11 @@ NO_STREAM = ["quickstart_classify.yaml", "sst2/self_attentive.yaml", "ud_ewt/tag
 STREAM = ["--data.seq_len=8"]
 TAGGED = [("It", "PRON"), ("is", "AUX"), ("a", "DET"), ("truth", "NOUN")]
 FILES = ["--data.train_files=text.txt", "--data.val_files=text.txt"]
+WIKITEXT = ("awd_lstm", "awd_lstm_attention", "plain_small", "plain_medium", "plain_large", "small_attention")
 EXTRA = {
     "data/text.yaml": ["--data.train_files=text.txt", "--data.tokenizer.vocab_size=260"],
     "data/wikitext2.yaml": ["--data.dataset=null", *FILES],  # the hub may be out of reach
-    "wikitext2/lm.yaml": ["--data.dataset=null", *FILES],
+    **{f"wikitext2/{name}.yaml": ["--data.dataset=null", *FILES] for name in WIKITEXT},
     "logger/wandb.yaml": ["--trainer.logger.offline=true"],
     "sst2/self_attentive.yaml": ["--data.train_files=labels.txt", "--data.val_files=labels.txt"],
     "quickstart.yaml": ["--trainer.val_check_interval=2"],

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_rnnattn import Attention, Attentional, DotScore, Elman, LanguageModel, Residual
+from lightning_rnnattn import Attention, Attentional, DotScore, Elman, LanguageModel, Residual, TokenEmbedding
 
 STEPS, INPUT, HIDDEN, LAYERS = 10, 10, 5, 2
 
@@ -88,15 +88,15 @@ def test_language_model(combine):
     window = 4
     model = LanguageModel(
         vocab_size=7,
-        embedding_size=INPUT,
+        input=partial(TokenEmbedding, embedding_size=INPUT),
         rnn=partial(Elman, hidden_size=HIDDEN, num_layers=LAYERS),
         attention=partial(Attention, score=DotScore, window=window),
         combine=combine,
     ).double()
-    nn.init.normal_(model.combine.proj.weight)
+    nn.init.normal_(model.core.combine.proj.weight)
     tokens = torch.randint(7, (STEPS,))
-    h = elman_by_hand(model.rnn, model.embedding.weight[tokens])
-    w_c, rows = model.combine.proj.weight, []
+    h = elman_by_hand(model.core.rnn, model.input.embedding.weight[tokens])
+    w_c, rows = model.core.combine.proj.weight, []
     for t in range(STEPS):
         reach = h[max(0, t - window + 1) : t + 1]
         alpha = (reach @ h[t]).softmax(0)

@@ -24,7 +24,8 @@ COMMON = [
 ]
 LANGUAGE_MODEL = [
     "--model=LanguageModel",
-    "--model.embedding_size=8",
+    "--model.input.embedding_size=8",
+    "--model.input.dropout=0.2",
     "--model.rnn.hidden_size=16",
     "--model.rnn.num_layers=2",
     "--model.rnn.dropout=0.2",

@@ -1,7 +1,8 @@
 """Lightning callbacks: checkpoints, curves, samples, pictures of attention, speed, predictions.
 
 Each works in any Trainer with any LightningModule that offers the small protocol which its docstring states, writes on
-rank zero only, and trains nothing differently: a run with it and one without end in the same weights.
+rank zero only, and trains nothing differently: a run with it and one without end in the same weights. `LengthScaledLR`
+and `NTASGD` are there to train differently.
 """
 
 from lightning_rnnattn.callbacks.attention_map import AttentionMap
@@ -11,8 +12,10 @@ from lightning_rnnattn.callbacks.gradient_norm import GradientNorm
 from lightning_rnnattn.callbacks.gradient_norms import GradientNorms
 from lightning_rnnattn.callbacks.highlights import Highlights
 from lightning_rnnattn.callbacks.last_checkpoint import LastCheckpoint
+from lightning_rnnattn.callbacks.length_scaled_lr import LengthScaledLR
 from lightning_rnnattn.callbacks.metrics_plot import MetricsPlot
 from lightning_rnnattn.callbacks.next_steps import NextSteps
+from lightning_rnnattn.callbacks.nt_asgd import NTASGD
 from lightning_rnnattn.callbacks.prediction_writer import PredictionWriter
 from lightning_rnnattn.callbacks.record_writer import RecordWriter
 from lightning_rnnattn.callbacks.sampled_text import SampledText
@@ -20,6 +23,7 @@ from lightning_rnnattn.callbacks.sampled_translations import SampledTranslations
 from lightning_rnnattn.callbacks.throughput import Throughput
 
 __all__ = [
+    "NTASGD",
     "AttentionMap",
     "BestCheckpoint",
     "ConfusionMatrix",
@@ -27,6 +31,7 @@ __all__ = [
     "GradientNorms",
     "Highlights",
     "LastCheckpoint",
+    "LengthScaledLR",
     "MetricsPlot",
     "NextSteps",
     "PredictionWriter",

@@ -1,6 +1,7 @@
 """fit, validate, test and predict: Lightning's own command line, with checkpoints that know what they are."""
 
 import logging
+import shlex
 import warnings
 from argparse import ArgumentError
 from dataclasses import replace
@@ -18,6 +19,7 @@ import lightning_rnnattn.data
 import lightning_rnnattn.layers
 import lightning_rnnattn.scores  # noqa: F401
 from lightning_rnnattn.callbacks import PredictionWriter, RecordWriter
+from lightning_rnnattn.callbacks.run_record import RunRecord
 from lightning_rnnattn.cli.checkpoints import (
     REQUEUED,
     SEARCHED,
@@ -91,6 +93,7 @@ class TrainingCLI(LightningCLI):
 
     def __init__(self, command: str, args: list[str], early: EarlyOptions) -> None:
         self.command = command
+        self.typed = shlex.join([command, *args])
         self.early = early
         self.checkpoint = CheckpointSettings.of(early)
         super().__init__(
@@ -172,7 +175,8 @@ class TrainingCLI(LightningCLI):
         self.parser.add_instantiator(ModelInstantiator(self, data), SequenceModule)
 
     def before_instantiate_classes(self) -> None:
-        """Adds the writer of predictions, whatever other callbacks there are."""
+        """Adds the record of the run, or the writer of predictions, whatever other callbacks there are."""
+        self.trainer_defaults["callbacks"] = [RunRecord(self.typed)]
         if self.command == "predict":
             data = resolve_name(self.config.predict.data.class_path)
             writer = RecordWriter if issubclass(data, ExampleDataModule) else PredictionWriter

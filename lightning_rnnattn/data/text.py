@@ -44,6 +44,8 @@ class TextDataModule(RecordedDataModule):
         tokenizer: how to make the tokenizer.
         batch_size: how many streams each process reads side by side.
         seq_len: how many tokens of each stream are in a batch.
+        seq_len_std: how much that varies in training: see `lightning_rnnattn.data.tokens.chunk_lengths`. The callback
+            `LengthScaledLR` makes longer batches count for more.
         eval_batch_size: streams, or documents, in validation, test and prediction; null is ``batch_size``.
         cache_dir: where encoded text is kept; null is ``$LIGHTNING_RNNATTN_CACHE`` or ``~/.cache/lightning_rnnattn``.
 
@@ -69,6 +71,7 @@ class TextDataModule(RecordedDataModule):
         tokenizer: TokenizerSpec = CharTokenizer(),  # noqa: B008  (frozen)
         batch_size: int = 32,
         seq_len: int = 128,
+        seq_len_std: float = 0.0,
         eval_batch_size: int | None = None,
         cache_dir: str | None = None,
     ) -> None:
@@ -76,6 +79,8 @@ class TextDataModule(RecordedDataModule):
         for name, value in (("batch_size", batch_size), ("seq_len", seq_len), ("eval_batch_size", eval_batch_size)):
             if value is not None and value < 1:
                 raise UserError(f"data.{name} is {value}: it must be at least 1")
+        if seq_len_std < 0:
+            raise UserError(f"data.seq_len_std is {seq_len_std}: it must not be negative")
         for name, share in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
             if not 0 <= share < 1:
                 raise UserError(f"data.{name} is {share}: it must be at least 0 and below 1")
@@ -91,7 +96,7 @@ class TextDataModule(RecordedDataModule):
         self.dataset, self.dataset_config, self.text_column = dataset, dataset_config, text_column
         self.dataset_splits = {"train": train_split, "val": val_split, "test": test_split}
         self.tokenizer_spec = tokenizer
-        self.batch_size, self.seq_len = batch_size, seq_len
+        self.batch_size, self.seq_len, self.seq_len_std = batch_size, seq_len, seq_len_std
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
         self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
         self._tokenizer: Tokenizer | None = None
@@ -171,10 +176,11 @@ class TextDataModule(RecordedDataModule):
             self._documents()
 
     def train_dataloader(self) -> TokenBatches:
-        """The training stream from its beginning, every epoch the same."""
-        batches = self._batches("train", self.batch_size)
-        if self.trainer is not None:
-            limit = self.trainer.limit_train_batches
+        """The training stream from its beginning."""
+        batches = self._batches("train", self.batch_size, self.seq_len_std)
+        if (trainer := self.trainer) is not None:
+            batches.epoch = lambda: trainer.current_epoch
+            limit = trainer.limit_train_batches
             batches.epoch_batches = limit if isinstance(limit, int) else int(limit * len(batches))
         return batches
 
@@ -218,8 +224,8 @@ class TextDataModule(RecordedDataModule):
             raise UserError("there is no text to predict: give data.predict_files")
         return find_files(self.predict_files, "data.predict_files")
 
-    def _batches(self, split: Split, batch_size: int) -> TokenBatches:
+    def _batches(self, split: Split, batch_size: int, seq_len_std: float = 0.0) -> TokenBatches:
         try:
-            return TokenBatches(self.tokens(split), batch_size, self.seq_len, **self.place)
+            return TokenBatches(self.tokens(split), batch_size, self.seq_len, seq_len_std, **self.place)
         except UserError as error:
             raise UserError(f"{split}: {error}") from error

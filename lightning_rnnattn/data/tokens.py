@@ -1,7 +1,7 @@
 """Batches from one long stream of tokens, so that a model can carry its state from batch to batch."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from lightning_rnnattn.data.streams import TokenArray
 from lightning_rnnattn.errors import UserError
+
+_SEED = 7_401  # of the lengths: they are part of what the data are, like its order, not of a run's randomness
 
 
 class TokenBatch(NamedTuple):
@@ -34,9 +36,9 @@ class TokenBatches:
     """The batches of a stream of N tokens, for one of ``world_size`` processes.
 
     The N - 1 pairs of a token and its successor are cut into R = ``batch_size * world_size`` contiguous rows whose
-    lengths differ by at most one, longer rows first, and the rows into chunks of ``seq_len``. Process r has the rows
-    from ``r * batch_size`` on. So each pair is visited once in an epoch, every process has the same number of batches,
-    and what is masked is at most the last column of the last one.
+    lengths differ by at most one, longer rows first, and the rows into chunks of ``seq_len``, or of lengths that vary
+    around it (`chunk_lengths`). Process r has the rows from ``r * batch_size`` on. So each pair is visited once in an
+    epoch, every process has the same number of batches, and what is masked is at most the last column of the last one.
 
     It is iterated once per epoch. :meth:`state_dict` is the place within the epoch, counted in batches *given out*;
     Lightning saves it in checkpoints and goes on from there. (A torch DataLoader would add nothing but copies between
@@ -45,13 +47,16 @@ class TokenBatches:
     Args:
         tokens: (N,) integers; a memory map is read as it is needed.
         batch_size: rows per process.
-        seq_len: the most columns of a batch.
+        seq_len: the columns of a batch.
+        seq_len_std: how much they vary: see `chunk_lengths`. Every epoch has the same lengths in an order of its own,
+            so that the number of batches stays; all processes have the same order.
         rank: this process.
         world_size: how many processes share the stream.
 
     Attributes:
         epoch_batches: how many batches are taken in an epoch where it is cut short (``limit_train_batches``), or None:
             a state saved there begins the next epoch.
+        epoch: says which epoch begins, for the order of lengths; 0 where nothing else is set.
 
     Raises:
         UserError: if there are fewer than two tokens.
@@ -62,6 +67,7 @@ class TokenBatches:
         tokens: TokenArray,
         batch_size: int,
         seq_len: int,
+        seq_len_std: float = 0.0,
         *,
         rank: int = 0,
         world_size: int = 1,
@@ -70,25 +76,28 @@ class TokenBatches:
             raise UserError(f"the text has {len(tokens)} token(s): at least 2 are needed to predict one from another")
         self.tokens, self.seq_len = tokens, seq_len
         rows = batch_size * world_size
-        self._layout = [len(tokens), rows, seq_len]
+        self._layout = [len(tokens), rows, seq_len, seq_len_std]
         shortest, longer = divmod(len(tokens) - 1, rows)
         row = np.arange(rank * batch_size, (rank + 1) * batch_size)
         self._starts = row * shortest + np.minimum(row, longer)
         self._lengths = shortest + (row < longer)
         self._steps = shortest + (longer > 0)
+        self._chunks = chunk_lengths(self._steps, seq_len, seq_len_std)
         self.epoch_batches: int | None = None
         self._resumed = 0
         self._position = 0
+        self.epoch: Callable[[], int] = int
 
     def __len__(self) -> int:
-        return math.ceil(self._steps / self.seq_len)
+        return len(self._chunks)
 
     def __iter__(self) -> Iterator[TokenBatch]:
         # A generator: what was loaded is used up by the first batch asked for, however many iterators are made before.
         first, self._resumed = self._resumed, 0
+        ends = self._ends()
         for position in range(first, len(self)):
             self._position = position + 1
-            yield self._batch(position)
+            yield self._batch(ends[position], ends[position + 1])
 
     def state_dict(self) -> dict[str, Any]:
         """The place within the epoch, and the layout that it refers to."""
@@ -103,7 +112,7 @@ class TokenBatches:
         """
         position = state["position"]
         if position and state["layout"] != self._layout:
-            names = ("tokens", "rows (batch_size times processes)", "seq_len")
+            names = ("tokens", "rows (batch_size times processes)", "seq_len", "seq_len_std")
             was, now = (
                 ", ".join(f"{value} {name}" for name, value in zip(names, layout, strict=True))
                 for layout in (state["layout"], self._layout)
@@ -114,10 +123,43 @@ class TokenBatches:
             )
         self._resumed = self._position = position
 
-    def _batch(self, position: int) -> TokenBatch:
-        begin = position * self.seq_len
-        column = np.arange(begin, min(begin + self.seq_len, self._steps) + 1)
+    def _ends(self) -> list[int]:
+        """Where the batches of the epoch end, after a zero; what the last one has left stays at the end."""
+        order = np.random.default_rng([_SEED, self.epoch()]).permutation(len(self) - 1)
+        lengths = [*(self._chunks[i] for i in order), self._chunks[-1]]
+        return [0, *accumulate(lengths)]
+
+    def _batch(self, begin: int, end: int) -> TokenBatch:
+        column = np.arange(begin, end + 1)
         index = np.minimum(self._starts[:, None] + column, len(self.tokens) - 1)
         window = torch.from_numpy(self.tokens[index].astype(np.int64))
         mask = torch.from_numpy(column[:-1] < self._lengths[:, None])
-        return TokenBatch(window[:, :-1].contiguous(), window[:, 1:].contiguous(), mask, is_first=position == 0)
+        return TokenBatch(window[:, :-1].contiguous(), window[:, 1:].contiguous(), mask, is_first=begin == 0)
+
+
+def chunk_lengths(steps: int, seq_len: int, std: float) -> list[int]:
+    r"""How long the pieces are that a stream is read in: all alike, or as for AWD-LSTM (Merity et al. 2018, 4.1).
+
+    .. math:: l \sim \mathcal N(\mu, \sigma), \qquad \mu = s \text{ with probability } 0.95, \text{ else } s / 2
+
+    Lengths are cut off to integers, and are at least 5. So a word is not always at the same distance of a cut.
+
+    Args:
+        steps: length of the stream.
+        seq_len: s.
+        std: σ; 0 for pieces of ``seq_len`` all through.
+
+    Returns:
+        Lengths that add up to ``steps``; the last is what is left.
+    """
+    random = np.random.default_rng(_SEED)
+    lengths: list[int] = []
+    left = steps
+    while left > 0:
+        length = seq_len
+        if std:
+            mean = seq_len if random.random() < 0.95 else seq_len / 2
+            length = max(5, int(random.normal(mean, std)))
+        lengths.append(min(length, left))
+        left -= lengths[-1]
+    return lengths

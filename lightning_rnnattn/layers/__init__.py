@@ -1,6 +1,7 @@
 """Layers of plain torch: recurrent networks and attention. None of them imports Lightning."""
 
 from lightning_rnnattn.layers.attention import Attention, AttentionFactory, Memory
+from lightning_rnnattn.layers.attentive_rnn import AttentiveRNN
 from lightning_rnnattn.layers.bahdanau import BahdanauDecoder
 from lightning_rnnattn.layers.bridges import (
     Bridge,
@@ -15,6 +16,7 @@ from lightning_rnnattn.layers.class_output import ClassOutput, ClassOutputFactor
 from lightning_rnnattn.layers.combine import Attentional, Combine, CombineFactory, Residual
 from lightning_rnnattn.layers.crf import CRFOutput
 from lightning_rnnattn.layers.decoder import Decoder, DecoderFactory, DecoderState
+from lightning_rnnattn.layers.dropout import LockedDropout
 from lightning_rnnattn.layers.input_feeding import InputFeedingDecoder
 from lightning_rnnattn.layers.inputs import Features, InputFactory, InputLayer, TokenEmbedding
 from lightning_rnnattn.layers.luong import LuongDecoder
@@ -29,7 +31,8 @@ from lightning_rnnattn.layers.pooling import (
     PoolingFactory,
     redundancy,
 )
-from lightning_rnnattn.layers.rnn import GRU, LSTM, RNN, Elman, KernelRNN, RNNFactory, StackedRNN, State, map_state
+from lightning_rnnattn.layers.kernels import GRU, LSTM, Elman, KernelRNN
+from lightning_rnnattn.layers.rnn import RNN, RNNFactory, StackedRNN, State, map_state
 from lightning_rnnattn.layers.tag_output import SoftmaxOutput, TagOutput, TagOutputFactory
 
 __all__ = [
@@ -40,6 +43,7 @@ __all__ = [
     "AttentionFactory",
     "AttentionPooling",
     "Attentional",
+    "AttentiveRNN",
     "BahdanauDecoder",
     "Bridge",
     "BridgeFactory",
@@ -62,6 +66,7 @@ __all__ = [
     "KernelRNN",
     "LastPooling",
     "LastStateBridge",
+    "LockedDropout",
     "LuongDecoder",
     "MaxPooling",
     "MeanPooling",

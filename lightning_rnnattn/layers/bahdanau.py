@@ -11,7 +11,8 @@ from torch import Tensor
 from lightning_rnnattn.layers.attention import Attention, AttentionFactory, Memory
 from lightning_rnnattn.layers.combine import Attentional, CombineFactory
 from lightning_rnnattn.layers.decoder import Decoder, DecoderState, stack_weights
-from lightning_rnnattn.layers.rnn import GRU, RNNFactory
+from lightning_rnnattn.layers.kernels import GRU
+from lightning_rnnattn.layers.rnn import RNNFactory
 from lightning_rnnattn.layers.steps import stack, unstack
 from lightning_rnnattn.scores import AdditiveScore
 

@@ -59,8 +59,8 @@ class Decoder(nn.Module, ABC):
         output_size: features of an output.
 
     Raises:
-        UserError: if the recurrent network is bidirectional, or the attention has a ``window``, whose positions would
-            be those of the source.
+        UserError: if the recurrent network is bidirectional or its layers differ in size, or the attention has a
+            ``window``, whose positions would be those of the source.
     """
 
     output_size: int
@@ -72,6 +72,8 @@ class Decoder(nn.Module, ABC):
         self.rnn = rnn(input_size + fed_size)
         if getattr(self.rnn, "bidirectional", False):
             raise UserError("decoder.rnn: a decoder predicts what comes next: bidirectional must be false")
+        if self.rnn.output_size != self.rnn.hidden_size:
+            raise UserError("decoder.rnn.last_size: the layers of a decoder have one size: leave it null")
         self.attention = attention(self.rnn.output_size, memory_size)
         if self.attention.window is not None:
             raise UserError(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.layers.dropout import LockedDropout
 from lightning_rnnattn.layers.word_vectors import read_word_vectors
 
 
@@ -50,6 +51,7 @@ class TokenEmbedding(InputLayer):
         input_size: V, the size of the vocabulary.
         embedding_size: features of a vector.
         dropout: probability of dropping a feature, in training.
+        locked_dropout: the same, with one mask for all elements of a sequence: see `LockedDropout`.
         token_dropout: probability of dropping a token: in training, all its occurrences in a batch become zeros (Gal
             and Ghahramani 2016, in the form of Merity et al. 2018, section 4.3).
         vectors: a text file of pretrained vectors as GloVe and word2vec write them, plain or gzip: see
@@ -73,6 +75,7 @@ class TokenEmbedding(InputLayer):
         embedding_size: int = 128,
         *,
         dropout: float = 0.0,
+        locked_dropout: float = 0.0,
         token_dropout: float = 0.0,
         vectors: str | None = None,
         freeze: bool = False,
@@ -81,7 +84,8 @@ class TokenEmbedding(InputLayer):
         for name, size in (("input_size", input_size), ("embedding_size", embedding_size)):
             if size < 1:
                 raise UserError(f"{name}={size}: TokenEmbedding needs at least 1")
-        for name, share in (("dropout", dropout), ("token_dropout", token_dropout)):
+        shares = {"dropout": dropout, "locked_dropout": locked_dropout, "token_dropout": token_dropout}
+        for name, share in shares.items():
             _require_probability(name, share)
         if freeze and vectors is None:
             raise UserError("freeze: true without vectors: random vectors would stay random; name a file of vectors")
@@ -92,6 +96,7 @@ class TokenEmbedding(InputLayer):
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.embedding.weight.requires_grad_(not freeze)
         self.dropout = nn.Dropout(dropout)
+        self.locked_dropout = LockedDropout(locked_dropout)
         # Whether the file's vectors are in the weights; it travels with them.
         self.register_buffer("pretrained", torch.tensor(False))
 
@@ -102,7 +107,7 @@ class TokenEmbedding(InputLayer):
             keep = torch.empty(self.embedding.num_embeddings, 1, dtype=x.dtype, device=x.device)
             keep.bernoulli_(1 - self.token_dropout).div_(1 - self.token_dropout)
             x = x * keep[values]
-        return self.dropout(x)
+        return self.locked_dropout(self.dropout(x))
 
     def prepare(self, words: Sequence[str]) -> str | None:
         """Puts the file's vectors in place.

@@ -10,7 +10,8 @@ from torch import Tensor
 from lightning_rnnattn.layers.attention import Attention, AttentionFactory, Memory
 from lightning_rnnattn.layers.combine import Attentional, CombineFactory
 from lightning_rnnattn.layers.decoder import Decoder, DecoderState
-from lightning_rnnattn.layers.rnn import LSTM, RNNFactory
+from lightning_rnnattn.layers.kernels import LSTM
+from lightning_rnnattn.layers.rnn import RNNFactory
 from lightning_rnnattn.scores import GeneralScore
 
 

@@ -31,13 +31,13 @@ class MinRNN(StackedRNN):
     def gates(self, *parts: Tensor) -> tuple[Tensor, Tensor]:
         """From linear maps of the inputs, each (B, T, N), to update and candidate (B, T, N) of `gated_scan`."""
 
-    def build_kernel(self, input_size: int, num_layers: int) -> nn.Module:
+    def build_kernel(self, input_size: int, hidden_size: int, num_layers: int) -> nn.Module:
         """The linear maps of a layer, those of the second direction after those of the first."""
-        return nn.Linear(input_size, self.num_parts * self.output_size)
+        return nn.Linear(input_size, self.num_parts * hidden_size * (2 if self.bidirectional else 1))
 
     def run(self, kernel: nn.Module, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
         """One layer, both directions; see `StackedRNN.run`."""
-        parts = kernel(x).chunk(self.num_parts * self.output_size // self.hidden_size, dim=-1)
+        parts = kernel(x).chunk(self.num_parts * (2 if self.bidirectional else 1), dim=-1)
         mask = None if lengths is None else lengths_mask(lengths, x.shape[1]).to(x.device).unsqueeze(-1)
         outputs, states = [], []
         for direction in range(len(parts) // self.num_parts):

@@ -7,7 +7,7 @@ Letters: N rows, T time, E features known beforehand, F features fed back, D hid
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Layers = list[tuple[Tensor, ...]]
 """A state layer by layer: (h,), or for the LSTM (h, c), of shape (N, D)."""
+
+Weights = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Of a layer: those of its inputs (G, E + F), those of its state (G, D), and a bias (G,) of each."""
 
 
 def unstack(state: "State") -> Layers:
@@ -52,7 +55,7 @@ class Steps(ABC):
 
 
 class CallSteps(Steps):
-    """Calls a network of any kind once a step."""
+    """Calls a network of any kind once a step; what it drops at random, it draws anew each time."""
 
     def __init__(self, rnn: "RNN", known: Tensor) -> None:
         self._rnn, self._known = rnn, known.unbind(1)
@@ -65,28 +68,40 @@ class CallSteps(Steps):
 
 
 class KernelSteps(Steps):
-    """Steps of a plain stack of one of torch's networks, from its weights.
+    """Steps of a stack of one of torch's networks, from its weights.
 
     Args:
-        kernel: torch's module.
-        known: (N, T, E), the part of the inputs that is known beforehand.
         layer: what a layer does.
-        dropout: probability of dropping a feature between layers.
+        weights: of each layer, as torch names them: ``weight_ih``, ``weight_hh``, ``bias_ih``, ``bias_hh``.
+        known: (N, T, E), the part of the inputs that is known beforehand.
+        between: what layer i + 1 reads of what layer i made, from i and that, (N, D).
+        residual: add each layer's input to its output, where both have one size.
     """
 
-    def __init__(self, kernel: nn.Module, known: Tensor, layer: "type[LayerSteps]", dropout: float) -> None:
-        depth: int = kernel.num_layers  # type: ignore[assignment]
-        inputs = [known] + [known[..., :0]] * (depth - 1)
-        self._layers = [layer(kernel, i, x) for i, x in enumerate(inputs)]
-        self._dropout = dropout
+    def __init__(
+        self,
+        layer: "type[LayerSteps]",
+        weights: Sequence[Weights],
+        known: Tensor,
+        between: Callable[[int, Tensor], Tensor],
+        residual: bool,
+    ) -> None:
+        inputs = [known] + [known[..., :0]] * (len(weights) - 1)
+        self._layers = [layer(each, x) for each, x in zip(weights, inputs, strict=True)]
+        self._between = between
+        self._known = known.unbind(1) if residual else None
 
     def __call__(self, t: int, fed: Tensor, layers: Layers) -> tuple[Tensor, Layers]:
         """See `Steps`."""
         x, after = fed, []
         for i, (layer, before) in enumerate(zip(self._layers, layers, strict=True)):
-            state = layer(t, F.dropout(x, self._dropout) if i and self._dropout else x, before)
+            state = layer(t, self._between(i - 1, x) if i else x, before)
             after.append(state)
-            x = state[0]
+            if self._known is None:
+                x = state[0]
+            else:
+                below = x if i else torch.cat([self._known[t], x], dim=-1)
+                x = state[0] + below if state[0].shape == below.shape else state[0]
         return x, after
 
 
@@ -134,13 +149,12 @@ class LayerSteps(ABC):
     """The steps of one layer of a kernel.
 
     Args:
-        kernel: torch's module.
-        layer: which of its layers.
+        weights: of the layer.
         known: (N, T, E), the first E features of its inputs.
     """
 
     @abstractmethod
-    def __init__(self, kernel: nn.Module, layer: int, known: Tensor) -> None: ...
+    def __init__(self, weights: Weights, known: Tensor) -> None: ...
 
     @abstractmethod
     def __call__(self, t: int, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -150,8 +164,8 @@ class LayerSteps(ABC):
 class JointSteps(LayerSteps):
     """A layer whose gates are sums over input and state alike: one product for both."""
 
-    def __init__(self, kernel: nn.Module, layer: int, known: Tensor) -> None:
-        w_ih, w_hh, b_ih, b_hh = _parameters(kernel, layer)
+    def __init__(self, weights: Weights, known: Tensor) -> None:
+        w_ih, w_hh, b_ih, b_hh = weights
         size = known.shape[-1]
         shares = F.linear(known.transpose(0, 1), w_ih[:, :size], b_ih + b_hh)
         self._product = Product(shares, torch.cat([w_ih[:, size:], w_hh], dim=1))
@@ -191,8 +205,8 @@ class ReLUSteps(JointSteps):
 class GRUSteps(LayerSteps):
     """A layer of a GRU, where the reset gate comes between the two products."""
 
-    def __init__(self, kernel: nn.Module, layer: int, known: Tensor) -> None:
-        w_ih, w_hh, b_ih, b_hh = _parameters(kernel, layer)
+    def __init__(self, weights: Weights, known: Tensor) -> None:
+        w_ih, w_hh, b_ih, b_hh = weights
         size = known.shape[-1]
         shares = F.linear(known.transpose(0, 1), w_ih[:, :size], b_ih)
         self._input = Product(shares, w_ih[:, size:])
@@ -206,7 +220,3 @@ class GRUSteps(LayerSteps):
         r, z = (from_x[:, : 2 * size] + from_h[:, : 2 * size]).sigmoid().chunk(2, dim=-1)
         n = torch.addcmul(from_x[:, 2 * size :], r, from_h[:, 2 * size :]).tanh()
         return (n + z * (h - n),)
-
-
-def _parameters(kernel: nn.Module, layer: int) -> Sequence[Tensor]:
-    return [getattr(kernel, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]

@@ -6,6 +6,7 @@ from lightning_rnnattn.modules.classifier import SequenceClassifier
 from lightning_rnnattn.modules.labelling import Decisions, LabelModule
 from lightning_rnnattn.modules.language_model import LanguageModel
 from lightning_rnnattn.modules.metrics import BitsPerCharacter, LossMetric, Perplexity
+from lightning_rnnattn.modules.neural_cache import NeuralCache
 from lightning_rnnattn.modules.schedulers import WarmupCosine, WarmupInverseSquareRoot
 from lightning_rnnattn.modules.schemes import BIO, IOB1, LabelScheme
 from lightning_rnnattn.modules.seq2seq import Seq2Seq, Seq2SeqCache
@@ -35,6 +36,7 @@ __all__ = [
     "LanguageModel",
     "Loss",
     "LossMetric",
+    "NeuralCache",
     "Perplexity",
     "PhoneErrorRate",
     "SentenceAccuracy",

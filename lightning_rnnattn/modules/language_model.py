@@ -12,45 +12,54 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 
 from lightning_rnnattn.errors import UserError
-from lightning_rnnattn.layers import LSTM, Attentional, AttentionFactory, CombineFactory, RNNFactory, State
-from lightning_rnnattn.layers.past import Cache, Past, extend, newest
+from lightning_rnnattn.layers import LSTM, Attentional, AttentionFactory, CombineFactory, RNNFactory
+from lightning_rnnattn.layers.attentive_rnn import AttentiveRNN
+from lightning_rnnattn.layers.dropout import LockedDropout
+from lightning_rnnattn.layers.inputs import InputFactory, TokenEmbedding
+from lightning_rnnattn.layers.past import Cache, Past
 from lightning_rnnattn.modules.base import Loss, SequenceModule
 from lightning_rnnattn.modules.metrics import BitsPerCharacter, LossMetric, Perplexity
+from lightning_rnnattn.modules.neural_cache import CacheEntries, NeuralCache
 from lightning_rnnattn.modules.views import AttentionView
+from lightning_rnnattn.modules.word_vectors import prepare_input
 from lightning_rnnattn.ops.cross_entropy import IGNORE, linear_cross_entropy
+from lightning_rnnattn.ops.penalties import activation_penalty, slowness_penalty
 
 
 class LanguageModel(SequenceModule):
     r"""Predicts each token from those before it.
 
     .. math::
-        h_t &= \mathrm{RNN}(E x_t, h_{t-1}), \qquad
-        c_t = \sum_{j=t-W+1}^{t} \alpha_{tj} h_j \\
-        \tilde h_t &= \mathrm{combine}(h_t, c_t), \qquad
+        \tilde h = \mathrm{AttentiveRNN}(\mathrm{input}(x)), \qquad
         p(x_{t+1} \mid x_{\le t}) = \mathrm{softmax}(W_o \tilde h_t + b_o)
 
     The state, and the last W - 1 outputs for the attention to reach, are carried from batch to batch of a contiguous
     stream, detached (truncated back-propagation through time). Logits do not depend on how a text is cut into pieces.
 
-    To change the model, override `build_embedding`, `build_output`, or `features` (then `decode_step`, its like for one
-    token, too); to change what is learnt, `loss` or `step`.
+    To change the model, override `build_output`, or `features` (then `decode_step`, its like for one token, too); to
+    change what is learnt, `loss` or `step`.
 
     Args:
         vocab_size: V; on the command line it comes from the data.
-        embedding_size: features of a token's embedding.
+        input: makes the layer that reads tokens from their number.
         rnn: makes the recurrent network from its input size. It reads forward only.
         attention: makes the attention from (query_dim, key_dim), with a ``window``; None for the plain recurrent
             network.
         combine: makes the layer that joins output and context.
         tie_weights: one matrix for embedding and output (Press and Wolf 2017; Inan et al. 2017); a linear layer
             between them where their sizes differ.
-        dropout: probability of dropping a feature of an embedding, and one before the output layer.
+        dropout: probability of dropping a feature before the output layer.
+        locked_dropout: the same, with one mask for all steps of a batch: see `LockedDropout`.
         label_smoothing: share of a target's probability that is spread over the vocabulary, in training.
+        activation_penalty: how much the mean square of what the output layer reads adds to the training loss.
+        slowness_penalty: how much the mean square of the change from step to step, before dropout, adds to it.
+        cache: a memory of recent words that takes part in validation, test and prediction; None for none.
         optimizer: see `SequenceModule`.
         lr_scheduler: see `SequenceModule`.
 
     Raises:
-        UserError: if the recurrent network is bidirectional, the attention has no window, or a share is out of range.
+        UserError: if the recurrent network is bidirectional, the attention has no window, a share is out of range, or
+            weights are to be tied to an input without an embedding.
 
     Example:
         >>> model = LanguageModel(vocab_size=65, attention=partial(Attention, score=AdditiveScore, window=32))
@@ -62,48 +71,46 @@ class LanguageModel(SequenceModule):
     def __init__(
         self,
         vocab_size: int,
-        embedding_size: int = 128,
+        input: InputFactory = TokenEmbedding,
         rnn: RNNFactory = LSTM,
         attention: AttentionFactory | None = None,
         combine: CombineFactory = Attentional,
         tie_weights: bool = False,
         dropout: float = 0.0,
+        locked_dropout: float = 0.0,
         label_smoothing: float = 0.0,
+        activation_penalty: float = 0.0,
+        slowness_penalty: float = 0.0,
+        cache: NeuralCache | None = None,
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(optimizer, lr_scheduler)
-        for name, share in (("dropout", dropout), ("label_smoothing", label_smoothing)):
+        shares = {"dropout": dropout, "locked_dropout": locked_dropout, "label_smoothing": label_smoothing}
+        for name, share in shares.items():
             if not 0.0 <= share < 1.0:
                 raise UserError(f"{name}={share} must lie in [0, 1)")
-        self.dropout = nn.Dropout(dropout)
         self.label_smoothing = label_smoothing
-        self.embedding = self.build_embedding(vocab_size, embedding_size)
-        self.rnn = rnn(embedding_size)
-        hidden = self.rnn.output_size
-        if getattr(self.rnn, "bidirectional", False):
-            raise UserError("rnn: a language model predicts what comes next: bidirectional must be false")
-        self.attention = None if attention is None else attention(hidden, hidden)
-        self.combine = None if self.attention is None else combine(hidden, self.attention.value_dim)
-        if self.attention is not None and self.attention.window is None:
-            raise UserError("attention.window: null: a language model needs a bounded reach: give a number, 64 say")
-        self.window: int = getattr(self.attention, "window", None) or 1
+        self.activation_penalty, self.slowness_penalty = activation_penalty, slowness_penalty
+        self.cache = cache
+        self.input = input(vocab_size)
+        self.core = AttentiveRNN(self.input.output_size, rnn, attention, combine)
+        size = self.core.output_size
+        embedding = getattr(self.input, "embedding", None)
+        if tie_weights and not isinstance(embedding, nn.Embedding):
+            raise UserError(f"tie_weights: {type(self.input).__name__} has no embedding to tie the output to")
         # What lies between the recurrent network and a tied output layer of another size.
-        self.projection = (
-            nn.Linear(hidden, embedding_size, bias=False) if tie_weights and hidden != embedding_size else nn.Identity()
-        )
-        self.output = self.build_output(embedding_size if tie_weights else hidden, vocab_size)
+        self.projection: nn.Module = nn.Identity()
+        if tie_weights and size != self.input.output_size:
+            self.projection = nn.Linear(size, self.input.output_size, bias=False)
+        self.dropout = nn.Sequential(nn.Dropout(dropout), LockedDropout(locked_dropout))
+        self.output = self.build_output(self.input.output_size if tie_weights else size, vocab_size)
         if tie_weights:
-            self.output.weight = self.embedding.weight
+            self.output.weight = embedding.weight  # type: ignore[union-attr]
 
         self.metrics = nn.ModuleDict({stage: nn.ModuleDict(self.build_metrics()) for stage in ("val", "test")})
         self._carried: dict[str, Past] = {}  # by stage, from batch to batch
-
-    def build_embedding(self, vocab_size: int, embedding_size: int) -> nn.Embedding:
-        """Makes the map from token ids to vectors."""
-        embedding = nn.Embedding(vocab_size, embedding_size)
-        nn.init.uniform_(embedding.weight, -0.1, 0.1)
-        return embedding
+        self._cached: dict[str, CacheEntries] = {}
 
     def build_output(self, hidden_size: int, vocab_size: int) -> nn.Linear:
         """Makes the map from features to logits."""
@@ -128,24 +135,17 @@ class LanguageModel(SequenceModule):
             Logits (B, T, V), and what the next piece needs.
         """
         features, past = self.features(tokens, past, lengths)
-        return self.output(features), past
+        return self.output(self._read_out(features)), past
 
     def features(self, tokens: Tensor, past: Past | None = None, lengths: Tensor | None = None) -> tuple[Tensor, Past]:
-        """What the output layer reads, (B, T, D); for the arguments see `forward`."""
-        hidden, rnn_state = self._recur(tokens, past, lengths)
-        if self.attention is None or self.combine is None:
-            return self._read_out(hidden), Past(rnn_state, None, None)
-        outputs, mask = extend(past, hidden)
-        context, _ = self.attention(hidden, self.attention.memory(outputs, mask=mask), is_causal=True)
-        padding = None if lengths is None else tokens.shape[1] - lengths
-        carried = newest(outputs, mask, self.window - 1, padding)
-        return self._read_out(self.combine(hidden, context)), Past(rnn_state, *carried)
+        """What the network makes of tokens, (B, T, D), before dropout and output; for the arguments see `forward`."""
+        return self.core(self.input(tokens), past, lengths)
 
     def loss(self, features: Tensor, targets: Tensor, mask: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Summed cross entropy in nats.
 
         Args:
-            features: (B, T, D) from `features`.
+            features: (B, T, D) what the output layer reads.
             targets: (B, T) int64.
             mask: (B, T) bool, True where a target counts.
             label_smoothing: see the class.
@@ -160,11 +160,18 @@ class LanguageModel(SequenceModule):
 
     def step(self, batch: Any, stage: str) -> Loss:
         """The loss of a batch of contiguous streams (a ``TokenBatch``), the state carried from the batch before."""
-        past = None if batch.is_first else self._carried.get(stage)
-        features, past = self.features(batch.tokens, past)
-        self._carried[stage] = past.map(Tensor.detach)
-        smoothing = self.label_smoothing if stage == "train" else 0.0
-        return Loss(self.loss(features, batch.targets, batch.mask, smoothing), batch.mask.sum())
+        features = self._advance(batch, stage)
+        read, count = self._read_out(features), batch.mask.sum()
+        if stage != "train":
+            if self.cache is None:
+                return Loss(self.loss(read, batch.targets, batch.mask), count)
+            return Loss(-self._log_probs(read, batch, stage)[batch.mask].sum(), count)
+        total = self.loss(read, batch.targets, batch.mask, self.label_smoothing)
+        if self.activation_penalty:
+            total = total + self.activation_penalty * activation_penalty(read, batch.mask)
+        if self.slowness_penalty:
+            total = total + self.slowness_penalty * slowness_penalty(features, batch.mask)
+        return Loss(total, count)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Updates the metrics of the validation set."""
@@ -176,15 +183,17 @@ class LanguageModel(SequenceModule):
 
     def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
         """Log-probability of each token, by row: ``document``, ``tokens`` (ids) and ``log_probs`` (nats)."""
-        past = None if batch.is_first else self._carried.get("predict")
-        logits, past = self(batch.tokens, past)
-        self._carried["predict"] = past.map(Tensor.detach)
-        log_probs = -F.cross_entropy(logits.float().transpose(1, 2), batch.targets, reduction="none")
+        log_probs = self._log_probs(self._read_out(self._advance(batch, "predict")), batch, "predict")
         rows = zip(batch.documents, batch.targets, log_probs, batch.mask, strict=False)  # rows beyond them are empty
         return [
             {"document": document, "tokens": targets[mask].tolist(), "log_probs": row[mask].tolist()}
             for document, targets, row, mask in rows
         ]
+
+    def on_fit_start(self) -> None:
+        """Lets the input layer take its pretrained vectors."""
+        super().on_fit_start()
+        prepare_input(self.input, self.tokenizer)
 
     def rank_state(self) -> dict[str, Any]:
         """Adds what training carries from batch to batch."""
@@ -212,11 +221,7 @@ class LanguageModel(SequenceModule):
         Raises:
             UserError: if the model has no attention.
         """
-        if self.attention is None:
-            raise UserError("attention: null: a plain recurrent network has no attention weights")
-        hidden, _ = self._recur(tokens, None, None)
-        _, weights = self.attention(hidden, self.attention.memory(hidden), is_causal=True, need_weights=True)
-        return weights
+        return self.core.weights(self.input(tokens))
 
     def attention_views(self, batch: Any, rows: int) -> list[list[AttentionView]]:
         """See `ShowsAttention`; a row is looked at as if a text began with it."""
@@ -229,51 +234,37 @@ class LanguageModel(SequenceModule):
         return self._views(torch.tensor(self.tokenizer.encode(text), dtype=torch.int64, device=self.device))
 
     def prefill(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Cache]:
-        """Reads prompts, for generation.
-
-        Args:
-            tokens: (B, T) int64, T at least 1.
-            lengths: (B,) real tokens of each row, on the CPU, at least 1.
-
-        Returns:
-            Logits (B, V) of each prompt's next token, and what `decode_step` needs.
-        """
-        features, past = self.features(tokens, None, lengths)
-        last = features[torch.arange(len(tokens), device=tokens.device), (lengths - 1).to(tokens.device)]
-        memory = None
-        if self.attention is not None and past.outputs is not None:
-            memory = self.attention.memory(past.outputs, mask=past.mask)
-        return self.output(last), Cache(past.rnn, memory)
+        """Reads prompts (B, T) of real lengths (B,), at least 1: logits (B, V) of their next tokens, and a cache."""
+        features, cache = self.core.prefill(self.input(tokens), lengths)
+        return self.output(self._read_out(features)), cache
 
     def decode_step(self, tokens: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
-        """Reads one more token of each text; time and memory do not grow with what was read before.
-
-        Args:
-            tokens: (B,) int64.
-            cache: from `prefill` or from the step before.
-
-        Returns:
-            Logits (B, V) of the next token, and what the next step needs.
-        """
-        hidden, rnn_state = self.rnn(self.dropout(self.embedding(tokens[:, None])), cache.rnn)
-        features, memory = hidden, cache.memory
-        if self.attention is not None and self.combine is not None and memory is not None:
-            memory = memory.append(self.attention.memory(hidden)).last(self.window)
-            context, _ = self.attention(hidden, memory, is_causal=True)
-            features = self.combine(hidden, context)
-        return self.output(self._read_out(features))[:, 0], Cache(rnn_state, memory)
+        """Reads one more token (B,) of each text: logits (B, V) of the next, and the cache for it."""
+        features, cache = self.core.step(self.input(tokens[:, None])[:, 0], cache)
+        return self.output(self._read_out(features)), cache
 
     def _views(self, tokens: Tensor) -> list[AttentionView]:
         ids = tokens.tolist()
         names = list(map(str, ids)) if self.tokenizer is None else self.tokenizer.tokens(ids)
         return [AttentionView.of(self.attention_weights(tokens[None])[0], names, names)]
 
-    def _recur(self, tokens: Tensor, past: Past | None, lengths: Tensor | None) -> tuple[Tensor, State]:
-        state = None if past is None else past.rnn
-        return self.rnn(self.dropout(self.embedding(tokens)), state, lengths)
-
     def _read_out(self, features: Tensor) -> Tensor:
         return self.dropout(self.projection(features))
+
+    def _advance(self, batch: Any, stage: str) -> Tensor:
+        """The features of a batch, the state carried from the batch before and to the next."""
+        past = None if batch.is_first else self._carried.get(stage)
+        features, past = self.features(batch.tokens, past)
+        self._carried[stage] = past.map(Tensor.detach)
+        return features
+
+    def _log_probs(self, read: Tensor, batch: Any, stage: str) -> Tensor:
+        """Log-probabilities (B, T) of a batch's targets, the cache's part included."""
+        log_probs = -F.cross_entropy(self.output(read).float().transpose(1, 2), batch.targets, reduction="none")
+        if self.cache is not None:
+            entries = None if batch.is_first else self._cached.get(stage)
+            log_probs, self._cached[stage] = self.cache.mix(log_probs, read, batch.targets, batch.mask, entries)
+        return log_probs
 
     def _evaluate(self, batch: Any, stage: str) -> None:
         total, num_tokens = self.step(batch, stage)

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lightning_rnnattn import LSTM, Attention, LanguageModel
+from lightning_rnnattn import LSTM, Attention, LanguageModel, TokenEmbedding
 from lightning_rnnattn.data import TokenBatch, TokenBatches
 
 VOCAB, BATCH, STEPS = 33_278, 20, 35
@@ -86,7 +86,10 @@ class TakingTurns:
 
 def our_model(size: int) -> LanguageModel:
     return LanguageModel(
-        VOCAB, size, rnn=partial(LSTM, hidden_size=size, num_layers=2), optimizer=partial(torch.optim.SGD, lr=0.1)
+        VOCAB,
+        partial(TokenEmbedding, embedding_size=size),
+        rnn=partial(LSTM, hidden_size=size, num_layers=2),
+        optimizer=partial(torch.optim.SGD, lr=0.1),
     )
 
 
@@ -162,7 +165,8 @@ def generation(repeats: int = 30) -> dict[str, float]:
     """Milliseconds of a step at token 100 and at token 1,000, window 64, measured in turns."""
     torch.manual_seed(0)
     attention = partial(Attention, window=64)
-    model = LanguageModel(VOCAB, 200, rnn=partial(LSTM, hidden_size=200), attention=attention).eval()
+    input = partial(TokenEmbedding, embedding_size=200)
+    model = LanguageModel(VOCAB, input, rnn=partial(LSTM, hidden_size=200), attention=attention).eval()
     token, caches = torch.zeros(1, dtype=torch.long), {}
     with torch.inference_mode():
         _, cache = model.prefill(token[None], torch.tensor([1]))

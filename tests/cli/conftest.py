@@ -17,7 +17,7 @@ TINY = [
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
 ]
-MODEL = ["--model=LanguageModel", "--model.embedding_size=4", "--model.rnn.hidden_size=8"]
+MODEL = ["--model=LanguageModel", "--model.input.embedding_size=4", "--model.rnn.hidden_size=8"]
 DATA = ["--data=TinyShakespeare", "--data.batch_size=2", "--data.seq_len=8"]
 ATTENTION = ["--model.attention=Attention", "--model.attention.window=4"]
 

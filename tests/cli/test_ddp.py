@@ -14,8 +14,9 @@ def test_fit_with_two_processes(workdir):
         "from lightning_rnnattn import LanguageModel\nclass Own(LanguageModel):\n    '''Importable in both.'''\n"
     )
     program = Path(sys.executable).with_name("lightning_rnnattn")
-    flags = """--import own --model Own --model.embedding_size 4 --model.rnn.hidden_size 8 --config data/tinyshakespeare
-        --config trainer/ddp.yaml --trainer.accelerator cpu --trainer.devices 2 --data.seq_len 8 --trainer.max_steps 3
+    flags = """--import own --model Own --model.input.embedding_size 4 --model.rnn.hidden_size 8
+        --config data/tinyshakespeare --config trainer/ddp.yaml --trainer.accelerator cpu --trainer.devices 2
+        --data.seq_len 8 --trainer.max_steps 3
         --trainer.limit_val_batches 2 --trainer.val_check_interval 3 --trainer.enable_progress_bar false"""
     done = subprocess.run([program, "fit", *flags.split()], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr

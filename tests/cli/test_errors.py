@@ -24,10 +24,10 @@ MISTAKES = """\
     --data is missing: give a class, or a --config that has one
 --data=TinyShakespeare
     --model is missing: give a class, or a --config that has one
-RUN --model.embeding_size=3
-    no option model.embeding_size; did you mean embedding_size?
-RUN --model.embedding_size=x
-    model.embedding_size: expected int, not 'x'
+RUN --model.input.embeding_size=3
+    no option model.input.embeding_size; did you mean embedding_size?
+RUN --model.input.embedding_size=x
+    model.input.embedding_size: expected int, not 'x'
 RUN --model.rnn=LSTN
     model.rnn: no RNN 'LSTN'; did you mean LSTM?
 RUN --model.rnn=torch.nn.Linear

@@ -15,7 +15,7 @@ def test_from_any_directory(name):
 
 
 def test_recipes_too():
-    assert find_config("recipes/wikitext2/lm") == find_config("wikitext2/lm.yaml")
+    assert find_config("recipes/wikitext2/awd_lstm") == find_config("wikitext2/awd_lstm.yaml")
 
 
 def test_a_local_file_wins(workdir):

@@ -80,12 +80,13 @@ def test_a_wrong_vocab_size_by_hand_is_an_error(fails, small):
 
 def test_any_required_argument_is_asked_of_the_data(workdir, fit, fails, small):
     (workdir / "labels.py").write_text(
-        "from lightning_rnnattn import LanguageModel, TinyShakespeare\n"
+        "from functools import partial\n"
+        "from lightning_rnnattn import LanguageModel, TinyShakespeare, TokenEmbedding\n"
         "class Labelled(TinyShakespeare):\n"
         "    num_labels = 7\n"
         "class Tagger(LanguageModel):\n"
-        "    def __init__(self, vocab_size: int, num_labels: int, embedding_size: int = 4):\n"
-        "        super().__init__(vocab_size, embedding_size)\n"
+        "    def __init__(self, vocab_size: int, num_labels: int, size: int = 4):\n"
+        "        super().__init__(vocab_size, partial(TokenEmbedding, embedding_size=size))\n"
     )
     fit("--import=labels", "--model=Tagger", "--data=Labelled", "--data.seq_len=8")
     assert hparams()["num_labels"] == 7
@@ -151,8 +152,10 @@ def test_init_from_starts_anew_from_weights_and_tokenizer(workdir, checkpoint, f
 
 
 def test_init_from_what_does_not_fit(checkpoint, fails, small):
-    line = fails("fit", *QUIET, *small, f"--init_from={checkpoint}", "--model.embedding_size=5")
-    assert line.endswith("does not fit this LanguageModel: embedding.weight, rnn.kernels.0.weight_ih_l0 differ")
+    line = fails("fit", *QUIET, *small, f"--init_from={checkpoint}", "--model.input.embedding_size=5")
+    assert line.endswith(
+        "does not fit this LanguageModel: input.embedding.weight, core.rnn.kernels.0.weight_ih_l0 differ"
+    )
 
 
 def test_last_is_the_newest_earlier_run_of_this_model(fit, fails, small, caplog):

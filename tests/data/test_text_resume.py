@@ -84,14 +84,14 @@ def test_trains_without_text_for_validation(tmp_path):
     ],
     ids=str,
 )
-def test_resumes_exactly(tmp_path: Path, arguments):
+@pytest.mark.parametrize(("size", "std"), [(27, 0.0), (60, 3.0)])
+def test_resumes_exactly(tmp_path: Path, arguments, size, std):
     text = tmp_path / "text.txt"
-    text.write_text(
-        "".join(chr(0x100 + i) for i in range(27))
-    )  # 27 pairs in 2 rows: 4 batches, the last of them masked
+    # The smaller has 27 pairs in 2 rows: 4 batches, the last of them masked.
+    text.write_text("".join(chr(0x100 + i) for i in range(size)))
 
     def data():
-        return TextDataModule(str(text), str(text), batch_size=2, seq_len=4)
+        return TextDataModule(str(text), str(text), batch_size=2, seq_len=4, seq_len_std=std)
 
     whole = run(data(), [SaveAtEveryChance(tmp_path)], **arguments)
     checkpoints = sorted(tmp_path.glob("*.ckpt"))

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_rnnattn.data import TokenBatches
+from lightning_rnnattn.data.tokens import chunk_lengths
 from lightning_rnnattn.errors import UserError
 
 
@@ -18,20 +19,21 @@ SIZES = {
     "batch_size": st.integers(1, 5),
     "seq_len": st.integers(1, 9),
     "world_size": st.integers(1, 4),
+    "std": st.sampled_from([0.0, 2.0]),
 }
 
 
 @given(**SIZES)
-def test_every_pair_is_visited_once(length, batch_size, seq_len, world_size):
+def test_every_pair_is_visited_once(length, batch_size, seq_len, world_size, std):
     seen = []
     counts = set()
     for rank in range(world_size):
-        batches = TokenBatches(stream(length), batch_size, seq_len, rank=rank, world_size=world_size)
+        batches = TokenBatches(stream(length), batch_size, seq_len, std, rank=rank, world_size=world_size)
         rows = [[] for _ in range(batch_size)]
         for i, batch in enumerate(batches):
             assert batch.tokens.shape == batch.targets.shape == batch.mask.shape
             assert batch.tokens.shape[0] == batch_size
-            assert 1 <= batch.tokens.shape[1] <= seq_len
+            assert 1 <= batch.tokens.shape[1] <= (max(5, seq_len + 5 * std) if std else seq_len)
             assert batch.is_first == (i == 0)
             assert batch.documents is None
             assert torch.equal(batch.targets[batch.mask], batch.tokens[batch.mask] + 1)
@@ -47,9 +49,9 @@ def test_every_pair_is_visited_once(length, batch_size, seq_len, world_size):
 
 
 @given(**SIZES)
-def test_only_the_last_column_is_masked(length, batch_size, seq_len, world_size):
+def test_only_the_last_column_is_masked(length, batch_size, seq_len, world_size, std):
     for rank in range(world_size):
-        *others, last = TokenBatches(stream(length), batch_size, seq_len, rank=rank, world_size=world_size)
+        *others, last = TokenBatches(stream(length), batch_size, seq_len, std, rank=rank, world_size=world_size)
         assert all(batch.mask.all() for batch in others)
         assert last.mask[:, :-1].all()
 
@@ -79,18 +81,60 @@ def same(a, b):
 
 
 @given(**SIZES, data=st.data())
-def test_resumes_with_the_identical_remainder(length, batch_size, seq_len, world_size, data):
+def test_resumes_with_the_identical_remainder(length, batch_size, seq_len, world_size, std, data):
     def make():
-        return TokenBatches(stream(length), batch_size, seq_len, rank=world_size - 1, world_size=world_size)
+        return TokenBatches(stream(length), batch_size, seq_len, std, rank=world_size - 1, world_size=world_size)
 
-    batches, whole = make(), list(make())
+    batches, epoch = make(), data.draw(st.integers(0, 3))
+    batches.epoch = lambda: epoch
+    whole = list(batches)
     place = data.draw(st.integers(0, len(batches)))
     for _, _ in zip(range(place), batches, strict=False):
         pass
     resumed = make()
     resumed.load_state_dict(batches.state_dict())
+    resumed.epoch = batches.epoch
     assert same(list(resumed), whole[place:] or whole)
     assert same(list(resumed), whole)
+
+
+def lengths(batches):
+    return [batch.tokens.shape[1] for batch in batches]
+
+
+def test_lengths_vary_from_batch_to_batch_and_their_order_from_epoch_to_epoch():
+    batches = TokenBatches(stream(4001), 2, 20, 3.0)
+    first = lengths(batches)
+    assert first == lengths(batches)
+    batches.epoch = lambda: 1
+    second = lengths(batches)
+    assert len(set(first)) > 5
+    assert first != second
+    assert sorted(first) == sorted(second)  # so that every epoch has as many batches
+    assert len(first) == len(second) == len(batches)
+    assert first == lengths(TokenBatches(stream(4001), 2, 20, 3.0))
+
+
+def test_processes_read_pieces_of_the_same_lengths():
+    one = TokenBatches(stream(4001), 4, 20, 3.0)
+    ranks = [TokenBatches(stream(4001), 2, 20, 3.0, rank=rank, world_size=2) for rank in range(2)]
+    for epoch in range(2):
+        for batches in (one, *ranks):
+            batches.epoch = lambda epoch=epoch: epoch
+        for whole, *parts in zip(one, *ranks, strict=True):
+            assert torch.equal(whole.tokens, torch.cat([part.tokens for part in parts]))
+            assert torch.equal(whole.mask, torch.cat([part.mask for part in parts]))
+
+
+def test_lengths_are_distributed_as_in_the_released_awd_lstm():
+    drawn = np.array(chunk_lengths(7_000_000, 70, 5.0)[:-1])
+    near, half = drawn[drawn > 52], drawn[drawn <= 52]
+    assert len(half) / len(drawn) == pytest.approx(0.05, abs=0.003)
+    assert near.mean() == pytest.approx(69.5, abs=0.1)  # int() cuts off
+    assert near.std() == pytest.approx(5.0, abs=0.1)
+    assert half.mean() == pytest.approx(34.5, abs=0.5)
+    assert min(chunk_lengths(100_000, 8, 5.0)[:-1]) == 5
+    assert chunk_lengths(11, 4, 0.0) == [4, 4, 3]
 
 
 def test_state_counts_batches_given_out():

@@ -3,7 +3,7 @@ from functools import partial
 import pytest
 import torch
 
-from lightning_rnnattn import AdditiveScore, Attention, LanguageModel, UserError, generate
+from lightning_rnnattn import AdditiveScore, Attention, LanguageModel, TokenEmbedding, UserError, generate
 from lightning_rnnattn.decoding.filters import keep_top_k, keep_top_p
 from lightning_rnnattn.decoding.generate import choose
 
@@ -13,7 +13,7 @@ V = 9
 @pytest.fixture
 def model():
     attention = partial(Attention, score=AdditiveScore, window=4)
-    model = LanguageModel(V, 8, attention=attention, dropout=0.5).double()
+    model = LanguageModel(V, partial(TokenEmbedding, embedding_size=8), attention=attention, dropout=0.5).double()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return model

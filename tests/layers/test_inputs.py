@@ -88,3 +88,10 @@ def test_bad_settings():
     ):
         with pytest.raises(UserError):
             make()
+
+
+def test_locked_dropout_drops_a_feature_of_a_sequence_at_every_element():
+    layer = TokenEmbedding(9, 20, locked_dropout=0.5)
+    kept = layer(torch.randint(9, (3, 8))) != 0
+    assert 0 < kept.float().mean() < 1
+    assert (kept == kept[:, :1]).all()

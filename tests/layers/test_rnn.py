@@ -11,7 +11,14 @@ from lightning_rnnattn.layers import map_state
 
 CELLS = [LSTM, GRU, Elman, partial(Elman, relu=True)]
 B, T, D, N = 3, 6, 4, 5
-OPTIONS = [{}, {"residual": True}, {"layer_norm": True}, {"residual": True, "layer_norm": True}]
+OPTIONS = [
+    {},
+    {"residual": True},
+    {"layer_norm": True},
+    {"residual": True, "layer_norm": True},
+    {"last_size": 3},
+    {"last_size": 7, "residual": True},
+]
 
 
 def states_equal(a, b):
@@ -61,7 +68,7 @@ def test_padded_equals_one_by_one(cell, options, bidirectional, lengths, with_st
     x = torch.randn(len(lengths), T, N, dtype=torch.float64)
     start = None
     if with_state:
-        start = map_state(torch.rand_like, rnn(x)[1])
+        start = map_state(lambda s: torch.rand_like(s) * (s != 0), rnn(x)[1])  # some layers use a part only
     output, state = rnn(x, start, torch.tensor(lengths))
     assert output.shape == (len(lengths), T, rnn.output_size)
     for b, length in enumerate(lengths):
@@ -95,6 +102,88 @@ def test_layer_norm_and_dropout_lie_between_layers():
     assert not torch.allclose(rnn.train()(x)[0], second)
 
 
+def test_layers_of_different_sizes_are_kernels_of_their_own():
+    rnn = LSTM(D, N, num_layers=3, last_size=2)
+    assert [(kernel.input_size, kernel.hidden_size) for kernel in rnn.kernels] == [(D, N), (N, N), (N, 2)]
+    x = torch.randn(B, T, D)
+    output, (h, c) = rnn(x)
+    first, (h1, _) = rnn.kernels[0](x)
+    second, _ = rnn.kernels[1](first)
+    third, (_, c3) = rnn.kernels[2](second)
+    assert torch.equal(output, third)
+    assert torch.equal(h[0], h1[0])
+    assert torch.equal(c[2, :, :2], c3[0])
+    assert not h[2, :, 2:].any()
+    assert LSTM(D, N, last_size=2).output_size == 2
+
+
+def test_locked_dropout_lies_between_layers_and_is_the_same_at_every_step():
+    rnn = Elman(D, N, num_layers=2, locked_dropout=0.5)
+    seen = []
+    rnn.kernels[1].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    x = torch.randn(B, T, D)
+    output, _ = rnn(x)
+    first, _ = rnn.kernels[0](x)
+    kept = seen[0] != 0
+    assert 0 < kept.float().mean() < 1
+    assert (kept == kept[:, :1]).all()
+    torch.testing.assert_close(seen[0], first * 2 * kept)
+    assert torch.equal(rnn.eval()(x)[0], rnn.kernels[1](first)[0])
+    assert not torch.equal(output, rnn(x)[0])
+
+
+@pytest.mark.parametrize("options", [{"num_layers": 2}, {"num_layers": 2, "bidirectional": True, "last_size": 3}])
+@pytest.mark.parametrize("cell", CELLS)
+def test_recurrent_weights_differ_between_calls_in_training_and_only_there(cell, options):
+    rnn = cell(D, N, weight_dropout=0.5, **options)
+    x = torch.randn(B, T, D)
+    for lengths in (None, torch.tensor([T, 4, 0])):
+        first, second = rnn(x, None, lengths)[0], rnn(x, None, lengths)[0]
+        assert not torch.equal(first, second)
+        rnn.eval()
+        plain = cell(D, N, **options).eval()
+        plain.load_state_dict(rnn.state_dict())  # which has the keys of a network without weight drop
+        assert torch.equal(rnn(x, None, lengths)[0], rnn(x, None, lengths)[0])
+        assert torch.equal(rnn(x, None, lengths)[0], plain(x, None, lengths)[0])
+        rnn.train()
+
+
+def test_the_first_step_does_not_see_weight_drop():
+    rnn = LSTM(D, N, weight_dropout=0.5)
+    x = torch.randn(B, T, D)
+    first, second = rnn(x)[0], rnn(x)[0]
+    assert torch.equal(first[:, 0], second[:, 0])
+    assert not torch.equal(first[:, 1:], second[:, 1:])
+
+
+def test_weight_drop_is_dropout_of_the_recurrent_matrix():
+    rnn = Elman(D, N, weight_dropout=0.25).double()
+    x = torch.randn(B, T, D, dtype=torch.float64)
+    torch.manual_seed(3)
+    output, _ = rnn(x)
+    torch.manual_seed(3)
+    kernel = rnn.kernels[0]
+    dropped = torch.nn.functional.dropout(kernel.weight_hh_l0, 0.25)
+    h = torch.zeros(B, N, dtype=torch.float64)
+    for t in range(T):
+        h = torch.tanh(x[:, t] @ kernel.weight_ih_l0.T + kernel.bias_ih_l0 + h @ dropped.T + kernel.bias_hh_l0)
+        torch.testing.assert_close(output[:, t], h)
+    output.sum().backward()
+    gradient = kernel.weight_hh_l0.grad
+    assert ((gradient == 0) == (dropped == 0)).all()  # what was dropped learns nothing
+    assert kernel.weight_ih_l0.grad.all()
+
+
+def test_weight_drop_trains_under_autocast_and_leaves_the_parameters_alone():
+    rnn = GRU(D, N, num_layers=2, weight_dropout=0.5)
+    before = {name: p.detach().clone() for name, p in rnn.named_parameters()}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output, _ = rnn(torch.randn(B, T, D))
+    output.sum().backward()
+    assert all(torch.equal(before[name], p) for name, p in rnn.named_parameters())
+    assert all(p.grad is not None for p in rnn.parameters())
+
+
 def test_a_single_layer_with_dropout_warns_nobody():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -116,7 +205,14 @@ def test_gradients_reach_every_parameter_and_the_state(cell):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"hidden_size": 0}, "hidden_size=0"), ({"num_layers": 0}, "num_layers=0"), ({"dropout": 1.5}, "dropout=1.5")],
+    [
+        ({"hidden_size": 0}, "hidden_size=0"),
+        ({"last_size": 0}, "last_size=0"),
+        ({"num_layers": 0}, "num_layers=0"),
+        ({"dropout": 1.5}, "dropout=1.5"),
+        ({"locked_dropout": 1.5}, "locked_dropout=1.5"),
+        ({"weight_dropout": -0.5}, "weight_dropout=-0.5"),
+    ],
 )
 def test_settings_out_of_range_say_so(options, message):
     with pytest.raises(UserError, match=message):

@@ -6,7 +6,7 @@ from functools import partial
 import lightning.pytorch as L
 import torch
 
-from lightning_rnnattn import LSTM, Attention, LanguageModel, TextDataModule
+from lightning_rnnattn import LSTM, Attention, LanguageModel, TextDataModule, TokenEmbedding
 from lightning_rnnattn.callbacks import LastCheckpoint
 
 STEPS, STOPPED = 30, 10  # an epoch has some 18 steps
@@ -19,7 +19,7 @@ def run(name: str) -> None:
     data = TextDataModule("text.txt", val_fraction=0.3, batch_size=4 // processes, seq_len=8)
     model = LanguageModel(
         data.vocab_size,
-        8,
+        partial(TokenEmbedding, embedding_size=8, dropout=dropout),
         rnn=partial(LSTM, hidden_size=8),
         attention=partial(Attention, window=12, dropout=dropout),
         dropout=dropout,

@@ -17,6 +17,7 @@ from lightning_rnnattn import (
     ScaledDotScore,
     Sparsemax,
     TextDataModule,
+    TokenEmbedding,
     UserError,
     load,
 )
@@ -25,6 +26,7 @@ from lightning_rnnattn.layers import AttentionFactory
 from lightning_rnnattn.modules import read_checkpoint
 from lightning_rnnattn.tokenizers import CharTokenizer
 
+INPUT = partial(TokenEmbedding, embedding_size=8)
 DOT = partial(Attention, score=DotScore, window=3)
 
 
@@ -69,7 +71,7 @@ def test_a_checkpoint_knows_its_module_and_tokenizer(tmp_path, data, score):
     attention = partial(Attention, score=score, num_heads=2, normalizer=Sparsemax, window=5)
     model = LanguageModel(
         data.vocab_size,
-        8,
+        INPUT,
         rnn=partial(GRU, hidden_size=8, num_layers=2),
         attention=attention,
         combine=Residual,
@@ -82,7 +84,7 @@ def test_a_checkpoint_knows_its_module_and_tokenizer(tmp_path, data, score):
     }
     loaded = load(path)
     assert type(loaded) is LanguageModel
-    assert type(loaded.attention.score) is type(model.attention.score)  # equal weights alone would not tell
+    assert type(loaded.core.attention.score) is type(model.core.attention.score)  # equal weights alone would not tell
     assert not loaded.training
     assert loaded.tokenizer == data.tokenizer
     tokens = torch.randint(data.vocab_size, (2, 12))
@@ -99,12 +101,12 @@ def test_a_checkpoint_knows_its_module_and_tokenizer(tmp_path, data, score):
 
 
 def test_a_subclass_loads_as_itself(tmp_path, data):
-    path = saved(Mine(data.vocab_size, 8, extra=7), data, tmp_path / "mine.ckpt")
+    path = saved(Mine(data.vocab_size, INPUT, extra=7), data, tmp_path / "mine.ckpt")
     loaded = load(path)
     assert type(loaded) is Mine
     assert loaded.extra == 7
-    assert isinstance(loaded.attention.score, DotScore)
-    assert loaded.attention.window == 3
+    assert isinstance(loaded.core.attention.score, DotScore)
+    assert loaded.core.attention.window == 3
 
 
 @pytest.mark.parametrize("bad", [lambda n: GRU(n, 8), GRU(4, 8)])
@@ -114,7 +116,9 @@ def test_what_cannot_be_recorded_is_refused(bad):
 
 
 def test_a_class_that_is_not_imported_is_refused_and_never_run(tmp_path, data, monkeypatch):
-    path = saved(LanguageModel(data.vocab_size, 8, attention=partial(Attention, window=3)), data, tmp_path / "m.ckpt")
+    path = saved(
+        LanguageModel(data.vocab_size, INPUT, attention=partial(Attention, window=3)), data, tmp_path / "m.ckpt"
+    )
     checkpoint = torch.load(path, weights_only=True)
     checkpoint["hyper_parameters"]["attention"]["init_args"]["score"] = {"class_path": "evil_scores.Score"}
     torch.save(checkpoint, path)
@@ -127,7 +131,7 @@ def test_a_class_that_is_not_imported_is_refused_and_never_run(tmp_path, data, m
     module = types.ModuleType("evil_scores")  # once the user has imported it, it is trusted
     module.Score = type("Score", (ScaledDotScore,), {"__module__": "evil_scores"})
     monkeypatch.setitem(sys.modules, "evil_scores", module)
-    assert type(load(path).attention.score) is module.Score
+    assert type(load(path).core.attention.score) is module.Score
 
 
 SPEC = "{class_path: evil.Score}"
@@ -161,7 +165,7 @@ SPEC = "{class_path: evil.Score}"
 )
 def test_text_that_names_a_class_is_no_way_around(tmp_path, monkeypatch, capsys, key, where, value):
     plain = {
-        "hyper_parameters": {"_class_path": "lightning_rnnattn.LanguageModel", "vocab_size": 5, "embedding_size": 4},
+        "hyper_parameters": {"_class_path": "lightning_rnnattn.LanguageModel", "vocab_size": 5},
         "datamodule_hyper_parameters": {"_class_path": "lightning_rnnattn.TextDataModule", "train_files": "text.txt"},
     }
     plain["hyper_parameters"]["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
@@ -197,7 +201,7 @@ def test_names_of_files_are_no_classes(tmp_path, monkeypatch):
 
 
 def test_a_class_of_a_script(tmp_path, data, monkeypatch):
-    path = saved(LanguageModel(data.vocab_size, 8), data, tmp_path / "model.ckpt")
+    path = saved(LanguageModel(data.vocab_size, INPUT), data, tmp_path / "model.ckpt")
     checkpoint = torch.load(path, weights_only=True)
     checkpoint["hyper_parameters"]["_class_path"] = "__main__.OfTheScript"
     torch.save(checkpoint, path)
@@ -208,11 +212,14 @@ def test_a_class_of_a_script(tmp_path, data, monkeypatch):
     assert type(load(path)) is mine
 
 
+LARGER = {"class_path": "lightning_rnnattn.TokenEmbedding", "init_args": {"embedding_size": 9}}
+
+
 @pytest.mark.parametrize(
-    ("change", "what"), [({"embedding_size": 9}, "size mismatch"), ({"typo": 1}, "typo"), ({"rnn": "LSTN"}, "LSTN")]
+    ("change", "what"), [({"input": LARGER}, "size mismatch"), ({"typo": 1}, "typo"), ({"rnn": "LSTN"}, "LSTN")]
 )
 def test_a_checkpoint_that_does_not_fit_its_class(tmp_path, data, change, what):
-    path = saved(LanguageModel(data.vocab_size, 8), data, tmp_path / "model.ckpt")
+    path = saved(LanguageModel(data.vocab_size, INPUT), data, tmp_path / "model.ckpt")
     checkpoint = torch.load(path, weights_only=True)
     checkpoint["hyper_parameters"] |= change
     torch.save(checkpoint, path)
@@ -230,7 +237,7 @@ def test_files_that_are_no_checkpoints(tmp_path, data):
     torch.save({"weights": torch.zeros(1)}, tmp_path / "other.ckpt")
     with pytest.raises(UserError, match="state_dict"):
         load(tmp_path / "other.ckpt")
-    path = saved(LanguageModel(data.vocab_size, 8), data, tmp_path / "model.ckpt")
+    path = saved(LanguageModel(data.vocab_size, INPUT), data, tmp_path / "model.ckpt")
     whole = path.read_bytes()
     for tenth in range(10):
         path.write_bytes(whole[: len(whole) * tenth // 10])
@@ -239,7 +246,7 @@ def test_files_that_are_no_checkpoints(tmp_path, data):
 
 
 def test_another_tokenizer_than_the_models_is_refused(tmp_path, data):
-    loaded = load(saved(LanguageModel(data.vocab_size, 8), data, tmp_path / "model.ckpt"))
+    loaded = load(saved(LanguageModel(data.vocab_size, INPUT), data, tmp_path / "model.ckpt"))
     loaded.tokenizer = CharTokenizer().train(["xyz"])
     with pytest.raises(UserError, match=r"datamodule.tokenizer = model.tokenizer"):
         saved(loaded, data, tmp_path / "again.ckpt")

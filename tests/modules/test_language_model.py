@@ -14,10 +14,13 @@ from lightning_rnnattn import (
     Attention,
     Elman,
     Entmax15,
+    Features,
     GeneralScore,
     LanguageModel,
+    NeuralCache,
     Residual,
     TextDataModule,
+    TokenEmbedding,
     UserError,
 )
 from lightning_rnnattn.data import TokenBatch
@@ -35,7 +38,8 @@ ATTENTIONS = [
 
 
 def build(rnn=LSTM, attention=ATTENTIONS[1], **options):
-    return LanguageModel(V, 6, rnn=partial(rnn, hidden_size=8), attention=attention, **options).double()
+    input = partial(TokenEmbedding, embedding_size=6)
+    return LanguageModel(V, input, rnn=partial(rnn, hidden_size=8), attention=attention, **options).double()
 
 
 def cut(size, cuts):
@@ -155,8 +159,10 @@ def test_gradients_stop_at_the_batch():
 
 @pytest.mark.parametrize(("embedding_size", "projected"), [(8, False), (6, True)])
 def test_tied_weights_are_one_matrix(embedding_size, projected):
-    model = LanguageModel(V, embedding_size, rnn=partial(LSTM, hidden_size=8), tie_weights=True)
-    assert model.output.weight is model.embedding.weight
+    model = LanguageModel(
+        V, partial(TokenEmbedding, embedding_size=embedding_size), rnn=partial(LSTM, hidden_size=8), tie_weights=True
+    )
+    assert model.output.weight is model.input.embedding.weight
     assert isinstance(model.projection, torch.nn.Linear) == projected
     assert model(torch.zeros(1, 2, dtype=torch.long))[0].shape == (1, 2, V)
 
@@ -173,6 +179,81 @@ def test_dropout_and_label_smoothing_act_in_training_only():
     torch.testing.assert_close(smoothed, 0.9 * plain + 0.1 * uniform)
 
 
+def stream_batches(tokens, size):
+    """The batches of a stream (B, N)."""
+    pieces = zip(tokens[:, :-1].split(size, 1), tokens[:, 1:].split(size, 1), strict=True)
+    return [TokenBatch(x, y, torch.ones_like(x, dtype=torch.bool), is_first=i == 0) for i, (x, y) in enumerate(pieces)]
+
+
+def test_penalties_are_those_of_the_released_awd_lstm():
+    """alpha: mean square of the outputs after dropout; beta: mean square of their change before it."""
+    options = {"attention": None, "tie_weights": False, "locked_dropout": 0.5}
+    plain, penalised = build(**options), build(**options, activation_penalty=2.0, slowness_penalty=1.5)
+    penalised.load_state_dict(plain.state_dict())
+    [batch] = stream_batches(torch.randint(V, (3, 8)), 7)
+    torch.manual_seed(5)
+    loss, count = plain.step(batch, "train")
+    torch.manual_seed(5)
+    raw, _ = penalised.features(batch.tokens)
+    dropped = penalised.dropout(raw)
+    torch.manual_seed(5)
+    total, _ = penalised.step(batch, "train")
+    change = raw[:, 1:] - raw[:, :-1]
+    expected = loss / count + 2.0 * dropped.pow(2).mean() + 1.5 * change.pow(2).mean()
+    torch.testing.assert_close(total / count, expected)
+    assert not torch.equal(raw, dropped)
+    penalised.eval()
+    plain.eval()
+    torch.testing.assert_close(penalised.step(batch, "val").total, plain.step(batch, "val").total)
+
+
+def test_locked_dropout_is_before_the_output_layer():
+    model = build(locked_dropout=0.5)
+    seen = []
+    model.output.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    model(torch.randint(V, (2, 5)))
+    kept = seen[0] != 0
+    assert 0 < kept.double().mean() < 1
+    assert (kept == kept[:, :1]).all()
+
+
+@pytest.mark.parametrize("size", [3, 100])
+def test_a_cache_is_exact_however_the_text_is_cut(size):
+    """Against Grave et al.'s equations word by word."""
+    torch.manual_seed(2)
+    cache = NeuralCache(size=size, theta=0.7, share=0.3)
+    model = build(cache=cache).eval()
+    tokens = torch.randint(4, (2, 13))
+    features, _ = model.features(tokens[:, :-1])
+    p_model = model.output(features).softmax(-1)
+    expected = torch.zeros(2, 12, dtype=torch.float64)
+    for b in range(2):
+        for t in range(12):
+            p = p_model[b, t, tokens[b, t + 1]]
+            weights = {i: torch.exp(0.7 * features[b, t] @ features[b, i]) for i in range(max(0, t - size), t)}
+            if weights:
+                hit = sum(w for i, w in weights.items() if tokens[b, i + 1] == tokens[b, t + 1])
+                p = 0.7 * p + 0.3 * hit / sum(weights.values())
+            expected[b, t] = -torch.log(p)
+    for cut in (1, 4, 12):
+        for stage in ("val", "test"):
+            total = sum(model.step(batch, stage).total for batch in stream_batches(tokens, cut))
+            torch.testing.assert_close(total, expected.sum().float())
+
+
+def test_a_cache_takes_no_part_in_training_and_its_predictions_are_those_it_is_tested_with():
+    model = build(cache=NeuralCache(size=5)).eval()
+    plain = build().eval()
+    plain.load_state_dict(model.state_dict())
+    tokens = torch.randint(3, (1, 9))
+    for batch in stream_batches(tokens, 4):
+        assert torch.equal(model.step(batch, "train").total, plain.step(batch, "train").total)
+        total = model.step(batch, "test").total
+        assert not torch.isclose(total, plain.step(batch, "test").total.float())
+        [row] = model.predict_step(batch._replace(documents=["a"]), 0)
+        torch.testing.assert_close(-sum(row["log_probs"]), total.item())
+
+
 def test_residual_starts_as_the_plain_network():
     torch.manual_seed(1)
     plain = build(attention=None).eval()
@@ -187,6 +268,7 @@ def test_residual_starts_as_the_plain_network():
     [
         ({"dropout": 1.5}, "dropout=1.5"),
         ({"label_smoothing": 2.0}, "label_smoothing=2.0"),
+        ({"input": Features, "tie_weights": True}, "tie_weights: Features has no embedding"),
         ({"rnn": partial(LSTM, bidirectional=True)}, "bidirectional must be false"),
         ({"attention": Attention}, "attention.window"),
     ],
@@ -218,7 +300,11 @@ def fit(tmp_path, text, tokenizer, *, max_steps=3, precision=None, ckpt_path=Non
         enable_model_summary=False,
     )
     model = LanguageModel(
-        data.vocab_size, 8, rnn=partial(GRU, hidden_size=8), attention=partial(Attention, window=4), **options
+        data.vocab_size,
+        partial(TokenEmbedding, embedding_size=8),
+        rnn=partial(GRU, hidden_size=8),
+        attention=partial(Attention, window=4),
+        **options,
     )
     trainer.fit(model, data, ckpt_path=ckpt_path)
     return trainer, model, data
@@ -275,7 +361,7 @@ def test_a_loaded_model_starts_a_new_run_with_the_new_seed(tmp_path):
     weights = []
     for seed in (1, 2):
         model = LanguageModel.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
-        model.dropout.p = 0.5
+        model.dropout[0].p = 0.5
         L.seed_everything(seed, verbose=False)
         trainer = L.Trainer(
             accelerator="cpu", max_steps=2, logger=False, enable_checkpointing=False, enable_progress_bar=False

@@ -4,7 +4,7 @@ from functools import partial
 
 from scores_of_mine import NegativeDistance
 
-from lightning_rnnattn import Attention, LanguageModel
+from lightning_rnnattn import Attention, LanguageModel, TokenEmbedding
 from lightning_rnnattn.layers import AttentionFactory
 
 NEAR = partial(Attention, score=NegativeDistance, window=5)
@@ -31,4 +31,4 @@ class FixedVocabulary(LanguageModel):
     """A model that takes no `vocab_size`."""
 
     def __init__(self) -> None:
-        super().__init__(vocab_size=65, embedding_size=4)
+        super().__init__(vocab_size=65, input=partial(TokenEmbedding, embedding_size=4))

@@ -1,0 +1,59 @@
+"""Dropout for sequences.
+
+Letters: B batch, T time, D features.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+
+class LockedDropout(nn.Module):
+    """Dropout with one mask for all steps of a sequence (variational dropout; Gal and Ghahramani 2016).
+
+    Args:
+        p: probability of dropping a feature of a sequence, in training.
+
+    Example:
+        >>> LockedDropout(0.5)(torch.ones(2, 7, 3)).std(dim=1).sum()  # a feature is there at every step, or at none
+        tensor(0.)
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, T, D) to features of the same shape."""
+        if not self.training or not self.p:
+            return x
+        return x * F.dropout(x.new_ones(x.shape[0], 1, x.shape[2]), self.p)
+
+    def extra_repr(self) -> str:
+        """The probability, for ``print(module)``."""
+        return f"p={self.p}"
+
+
+def call_with_dropped_weights(kernel: nn.Module, p: float, *inputs: Any) -> Any:
+    """Calls a recurrent kernel with part of its recurrent weights dropped (DropConnect; Merity et al. 2018, section 2).
+
+    One mask is drawn for a call, so that all steps of a batch share it. The kernel keeps its parameters, under their
+    own names: what is dropped exists during the call only. So the fused kernels run as they are, and a checkpoint looks
+    like one made without.
+
+    Args:
+        kernel: torch's module; its parameters ``weight_hh_l…`` are dropped.
+        p: probability of dropping a weight; 0 drops none.
+        inputs: what the kernel takes.
+
+    Returns:
+        What the kernel returns.
+    """
+    if not p:
+        return kernel(*inputs)
+    dropped = {
+        name: F.dropout(weight, p) for name, weight in kernel.named_parameters() if name.startswith("weight_hh_l")
+    }
+    return functional_call(kernel, dropped, inputs)
