@@ -45,7 +45,7 @@ def check_language_model(model: LanguageModel, folder: Path, batch_size: int = 4
         UserError: if they differ.
     """
     step = Graph(folder / "step.onnx")
-    length = model.window + 3
+    length = model.core.window + 3
     tokens = torch.arange(batch_size * length).view(batch_size, length) % model.hparams["vocab_size"]
     wanted, _ = model(tokens)
     carried = {name: torch.zeros_like(x) for name, x in leaves(empty_cache(model, batch_size), "state").items()}
@@ -57,9 +57,10 @@ def check_language_model(model: LanguageModel, folder: Path, batch_size: int = 4
 
 def empty_cache(model: LanguageModel, batch_size: int) -> Cache:
     """What `LanguageModel.decode_step` needs before a text's first token: a memory of W places, none of them real."""
-    _, state = model.rnn(torch.zeros(batch_size, 1, model.rnn.input_size))
+    core = model.core
+    _, state = core.rnn(torch.zeros(batch_size, 1, core.rnn.input_size))
     memory = None
-    if model.attention is not None:
-        outputs = torch.zeros(batch_size, model.window, model.rnn.output_size)
-        memory = model.attention.memory(outputs, mask=torch.zeros(outputs.shape[:2], dtype=torch.bool))
+    if core.attention is not None:
+        outputs = torch.zeros(batch_size, core.window, core.rnn.output_size)
+        memory = core.attention.memory(outputs, mask=torch.zeros(outputs.shape[:2], dtype=torch.bool))
     return Cache(map_state(torch.zeros_like, state), memory)

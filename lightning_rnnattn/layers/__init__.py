@@ -19,6 +19,7 @@ from lightning_rnnattn.layers.decoder import Decoder, DecoderFactory, DecoderSta
 from lightning_rnnattn.layers.dropout import LockedDropout
 from lightning_rnnattn.layers.input_feeding import InputFeedingDecoder
 from lightning_rnnattn.layers.inputs import Features, InputFactory, InputLayer, TokenEmbedding
+from lightning_rnnattn.layers.kernels import GRU, LSTM, Elman, KernelRNN
 from lightning_rnnattn.layers.luong import LuongDecoder
 from lightning_rnnattn.layers.min_rnn import MinGRU, MinLSTM, MinRNN
 from lightning_rnnattn.layers.normalizers import Entmax15, Normalizer, NormalizerFactory, Softmax, Sparsemax
@@ -31,7 +32,6 @@ from lightning_rnnattn.layers.pooling import (
     PoolingFactory,
     redundancy,
 )
-from lightning_rnnattn.layers.kernels import GRU, LSTM, Elman, KernelRNN
 from lightning_rnnattn.layers.rnn import RNN, RNNFactory, StackedRNN, State, map_state
 from lightning_rnnattn.layers.tag_output import SoftmaxOutput, TagOutput, TagOutputFactory
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_rnnattn.errors import UserError
-from lightning_rnnattn.layers.pooling import AttentionPooling, PoolingFactory
 from lightning_rnnattn.layers.kernels import LSTM
+from lightning_rnnattn.layers.pooling import AttentionPooling, PoolingFactory
 from lightning_rnnattn.layers.rnn import RNNFactory
 from lightning_rnnattn.ops.masks import lengths_mask
 

@@ -4,7 +4,7 @@ Letters: B batch, T time, D features, L layers.
 """
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,11 +36,9 @@ class KernelRNN(StackedRNN):
     """
 
     fuses_layers = True
-    layer_steps: ClassVar[type[LayerSteps]]
+    layer_steps: type[LayerSteps]
 
-    def __init__(
-        self, input_size: int, hidden_size: int = 256, *, weight_dropout: float = 0.0, **options: Any
-    ) -> None:
+    def __init__(self, input_size: int, hidden_size: int = 256, *, weight_dropout: float = 0.0, **options: Any) -> None:
         super().__init__(input_size, hidden_size, **options)
         if not 0.0 <= weight_dropout < 1.0:
             raise UserError(f"weight_dropout={weight_dropout} is not a probability in [0, 1)")

@@ -25,6 +25,7 @@ from lightning_rnnattn import (
     Seq2Seq,
     SequenceTagger,
     Sparsemax,
+    TokenEmbedding,
     UserError,
 )
 from lightning_rnnattn.export.graphs import Graph
@@ -87,7 +88,7 @@ def test_translator(name, tmp_path):
 
 @pytest.mark.parametrize("name", LANGUAGE_MODELS)
 def test_language_model(name, tmp_path):
-    model = LanguageModel(19, embedding_size=6, **LANGUAGE_MODELS[name]).eval()
+    model = LanguageModel(19, partial(TokenEmbedding, embedding_size=6), **LANGUAGE_MODELS[name]).eval()
     write(model, tmp_path)
     check(model, tmp_path)
     check(model, tmp_path, batch_size=1)

@@ -1,6 +1,7 @@
 """Models as safetensors and JSON."""
 
 import json
+from functools import partial
 
 import pytest
 
@@ -9,7 +10,7 @@ pytest.importorskip("safetensors")
 import lightning.pytorch as L
 import torch
 
-from lightning_rnnattn import LanguageModel, UserError, load
+from lightning_rnnattn import LanguageModel, TokenEmbedding, UserError, load
 from lightning_rnnattn.modules import read_checkpoint
 from lightning_rnnattn.modules.safe_folder import write_folder
 from lightning_rnnattn.tokenizers import CharTokenizer
@@ -18,7 +19,7 @@ from lightning_rnnattn.tokenizers import CharTokenizer
 @pytest.fixture
 def folder(tmp_path):
     """A model with tied weights and a tokenizer."""
-    model = LanguageModel(5, embedding_size=8, tie_weights=True)
+    model = LanguageModel(5, partial(TokenEmbedding, embedding_size=8), tie_weights=True)
     model.tokenizer = CharTokenizer().train(["abcde"])
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     model.trainer = trainer
