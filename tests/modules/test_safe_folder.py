@@ -35,7 +35,7 @@ def test_loads_as_the_checkpoint_does(folder):
     assert not found.training
     assert found.hparams == wanted.hparams
     assert found.tokenizer == wanted.tokenizer
-    assert found.output.weight is found.embedding.weight
+    assert found.output.weight is found.input.embedding.weight
     tokens = torch.tensor([[0, 3, 2]])
     assert torch.equal(found(tokens)[0], wanted(tokens)[0])
 
