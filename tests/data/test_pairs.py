@@ -252,7 +252,7 @@ def test_the_command_line_trains_with_defaults_and_predicts_line_by_line(tmp_pat
     quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
     # The decoder's own default for its attention is a partial: it is in the checkpoint, too.
     main([
-        "fit", "--model=Seq2Seq", "--model.embedding_size=8", "--model.encoder.hidden_size=8",
+        "fit", "--model=Seq2Seq", "--model.embedding_size=8", "--model.encoder=LSTM", "--model.encoder.hidden_size=8",
         "--model.decoder=LuongDecoder", "--model.decoder.rnn=GRU", "--model.decoder.rnn.hidden_size=8",
         "--model.text_metrics=[BLEU,WordErrorRate]", "--data=PairDataModule", "--data.train_source=train.de",
         "--data.train_target=train.en", "--data.val_fraction=0.25", "--data.source_tokenizer=CharTokenizer",
