@@ -99,6 +99,7 @@ def test_metrics_plot_thins_long_curves(fit):
 def test_attention_map_of_the_validation_data(fit, tmp_path):
     fit(AttentionMap(num_examples=2))
     assert sorted(path.name for path in (tmp_path / "attention").iterdir()) == [
+        "attention.html",
         "example1_step0000008.png",
         "example1_step0000016.png",
         "example2_step0000008.png",
@@ -110,6 +111,7 @@ def test_attention_map_of_texts(fit, tmp_path):
     callback = AttentionMap(["to be, or not to be"], every_n_validations=3)
     fit(callback, max_epochs=4)
     assert [path.name for path in sorted((tmp_path / "attention").iterdir())] == [
+        "attention.html",
         "example1_step0000024.png",
         "example1_step0000032.png",  # the end of the fit
     ]
