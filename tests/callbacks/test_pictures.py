@@ -51,6 +51,22 @@ def test_letters_lie_on_their_cells():
     assert axes.texts[0].get_window_extent(renderer).x1 == pytest.approx(axes.get_window_extent(renderer).x1, abs=2)
 
 
+@pytest.mark.filterwarnings("error:Glyph")
+@pytest.mark.parametrize(
+    "script", ["שלום עולם", "السلام عليكم", "日本 語", "ไทย कखग", "a\x00\u200b 😀", "e\u0301 \ue000"]
+)
+def test_every_script_is_drawn_or_named(tmp_path, script):
+    for tokens in (list(script), script.split()):
+        figure = attention_figure(np.full((2, len(tokens), len(tokens)), 0.5), tokens, tokens, title=script[:0])
+        save_figure(figure, tmp_path / "a.png")
+        assert all(map(str.isprintable, texts(figure)))
+
+
+def test_a_letter_that_no_font_has_is_named():
+    figure = attention_figure(np.ones((1, 1, 2)), ["\ue000x"], ["a", "\x07"])
+    assert texts(figure) == ["U+E000x", "a", "U+0007"]
+
+
 def test_visible():
     assert visible("a b\n\t") == "a␣b⏎⇥"
 
