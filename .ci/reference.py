@@ -32,9 +32,16 @@ FAMILIES = {
     "Schemes of labels (`model.scheme`)": (modules, ["BIO", "IOB1"]),
     "Context joined with the output (`model.combine`)": (layers, ["Attentional", "Residual"]),
     "Models (`model`)": (modules, ["LanguageModel", "SequenceTagger"]),
-    "Data (`data`)": (data, ["TextDataModule", "TinyShakespeare", "TaggedDataModule"]),
+    "Data (`data`)": (
+        data,
+        ["TextDataModule", "TinyShakespeare", "TaggedDataModule", "PairDataModule", "PairTableDataModule", "CMUDict"],
+    ),
     "Formats (`data.format`, `data.predict_format`)": (data, ["CoNLLU", "Columns", "WordLines"]),
-    "Tokenizers (`data.tokenizer`)": (
+    "Metrics of text (`model.text_metrics`)": (
+        modules,
+        ["BLEU", "ChrF", "ExactMatch", "WordErrorRate", "PhoneErrorRate"],
+    ),
+    "Tokenizers (`data.tokenizer`, `data.source_tokenizer`, `data.target_tokenizer`)": (
         tokenizers,
         ["CharTokenizer", "WordTokenizer", "BPETokenizer", "TokenizerFile"],
     ),

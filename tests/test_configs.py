@@ -22,12 +22,15 @@ TINY = [
     "--trainer.limit_train_batches=2",
     "--trainer.limit_val_batches=1",
     "--trainer.enable_progress_bar=false",
-    "--model.rnn.hidden_size=8",
     "--data.batch_size=2",
 ]
-NO_STREAM = ["quickstart_classify.yaml", "sst2/self_attentive.yaml", "ud_ewt/tagger.yaml"]
+RNN = ["--model.rnn.hidden_size=8"]
+PAIRS = ["quickstart_g2p.yaml", "cmudict/g2p.yaml", "multi30k/bahdanau.yaml", "multi30k/luong.yaml"]
+PAIRED = ["--model.encoder.hidden_size=8", "--model.decoder.rnn.hidden_size=16", "--trainer.val_check_interval=2"]
+NO_STREAM = [*PAIRS, "quickstart_classify.yaml", "sst2/self_attentive.yaml", "ud_ewt/tagger.yaml"]
 STREAM = ["--data.seq_len=8"]
 TAGGED = [("It", "PRON"), ("is", "AUX"), ("a", "DET"), ("truth", "NOUN")]
+SIDES = ("train_source", "train_target", "val_source", "val_target")
 FILES = ["--data.train_files=text.txt", "--data.val_files=text.txt"]
 WIKITEXT = ("awd_lstm", "awd_lstm_attention", "plain_small", "plain_medium", "plain_large", "small_attention")
 EXTRA = {
@@ -36,6 +39,8 @@ EXTRA = {
     **{f"wikitext2/{name}.yaml": ["--data.dataset=null", *FILES] for name in WIKITEXT},
     "logger/wandb.yaml": ["--trainer.logger.offline=true"],
     "sst2/self_attentive.yaml": ["--data.train_files=labels.txt", "--data.val_files=labels.txt"],
+    "multi30k/bahdanau.yaml": [f"--data.{side}=text.txt" for side in SIDES],
+    "multi30k/luong.yaml": [f"--data.{side}=text.txt" for side in SIDES],
     "quickstart.yaml": ["--trainer.val_check_interval=2"],
     "quickstart_classify.yaml": ["--trainer.val_check_interval=2"],
     "tinyshakespeare/lm.yaml": ["--trainer.val_check_interval=2"],
@@ -84,12 +89,13 @@ def test_its_launch_command_runs(name, workdir):
         pytest.importorskip("tensorboard")
     verb, *rest = command(SHIPPED[name])
     stream = [] if name in NO_STREAM else STREAM
-    main([verb, *rest, *TINY, *stream, *EXTRA.get(name, [])])
+    sizes = PAIRED if name in PAIRS else RNN
+    main([verb, *rest, *TINY, *sizes, *stream, *EXTRA.get(name, [])])
     assert list(workdir.glob("runs/**/config.yaml"))
 
 
 def test_what_the_quickstart_prints_to_go_on_with_runs(workdir, capsys):
-    tiny = [flag for flag in TINY if not flag.startswith("--trainer.max_")] + EXTRA["quickstart.yaml"] + STREAM
+    tiny = [flag for flag in TINY if not flag.startswith("--trainer.max_")] + EXTRA["quickstart.yaml"] + RNN + STREAM
     main(["fit", "--config=quickstart.yaml", *tiny, "--trainer.max_steps=2"])
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "last.ckpt" in line and " fit " in line)
     main([*shlex.split(line)[1:], *tiny])

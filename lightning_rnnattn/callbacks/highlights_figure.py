@@ -54,14 +54,15 @@ def highlights_figure(texts: Sequence[Highlighted], *, title: str = "", subtitle
     axes.set_axis_off()
     colours = LinearSegmentedColormap.from_list("attention", WEIGHT_COLOURS)
     top = head
+    style = token_style(frozenset("".join(shown for tokens in placed for shown, _, _ in tokens)))
     for text, tokens, lines in zip(texts, placed, rows, strict=True):
-        axes.text(edge, top + _LINE / 2, text.note, color=MUTED, **token_style())
+        axes.text(edge, top + _LINE / 2, text.note, color=MUTED, **style)
         strongest = max(text.weights, default=1.0) or 1.0
         for (token, row, column), weight in zip(tokens, text.weights, strict=True):
             x, y = left + column * LETTER, top + row * _LINE
             size = (LETTER * len(token), _LINE * 0.86)
             axes.add_patch(Rectangle((x, y + 0.07 * _LINE), *size, color=colours(weight / strongest), linewidth=0))
-            axes.text(x, y + _LINE / 2, token, color=INK, **token_style())
+            axes.text(x, y + _LINE / 2, token, color=INK, **style)
         top += lines * _LINE + _GAP
     figure.text(edge / width, 1 - 0.25 / height, title, va="top", fontsize=13, fontweight="bold", color=INK)
     figure.text(edge / width, 1 - 0.5 / height, subtitle, va="top", fontsize=9, color=MUTED, parse_math=False)

@@ -18,6 +18,7 @@ COMMANDS = {
     "predict": (TRAINER, "write what a checkpoint says about each document to a file"),
     "generate": ("lightning_rnnattn.cli.generate", "continue prompts with a language model"),
     "translate": ("lightning_rnnattn.cli.translate", "write a line for each line on standard input"),
+    "inspect": ("lightning_rnnattn.cli.inspect", "write a page that shows where a model looks"),
     "export": ("lightning_rnnattn.cli.export", "write a checkpoint's model in another format"),
     "ledger": ("lightning_rnnattn.cli.ledger", "make a table of runs, beside what was published"),
     "recipes": ("lightning_rnnattn.cli.recipes", "list the shipped configs and recipes, or copy one"),

@@ -1,5 +1,6 @@
 """What the commands share that start from a checkpoint alone."""
 
+import sys
 from argparse import Namespace
 from typing import Any
 
@@ -57,3 +58,17 @@ def check_at_least_one(options: Namespace, *names: str) -> None:
     for name in names:
         if getattr(options, name) < 1:
             raise UserError(f"--{name} is {getattr(options, name)}: it must be at least 1")
+
+
+def text_lines(otherwise: str) -> list[str]:
+    """The lines of standard input that are not empty.
+
+    Raises:
+        UserError: ``otherwise``, where there are none.
+    """
+    if sys.stdin.isatty():
+        sys.stderr.write("Type texts, one a line; Ctrl-D ends.\n")
+    found = [line for line in sys.stdin.read().splitlines() if line]
+    if not found:
+        raise UserError(otherwise)
+    return found
