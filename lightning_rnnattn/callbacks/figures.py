@@ -82,6 +82,7 @@ def curves_figure(curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]
         if values and min(values) > 0 and max(values) / min(values) > 8:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("{x:g}")
         axes.set_title(quantity, loc="left", fontsize=11, color=INK, pad=8)
         axes.set_xlabel("step", fontsize=9, color=MUTED)
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
@@ -89,7 +90,7 @@ def curves_figure(curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.spines["bottom"].set_color(FAINT)
         axes.tick_params(colors=MUTED, labelsize=8.5, length=0, which="both")
-        axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=1.4, loc="upper right")
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=1.4, loc="best")
     figure.suptitle(title, x=0.18 / figure.get_figwidth(), ha="left", fontsize=13, fontweight="bold", color=INK)
     return figure
 

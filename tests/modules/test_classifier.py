@@ -238,6 +238,18 @@ def test_learns_validates_tests_predicts_and_loads_again(output, tmp_path):
     assert trainer.predict(classifier, data) == trainer.predict(again, data)
 
 
+def test_pretrained_vectors_are_taken_when_the_training_begins(tmp_path):
+    (tmp_path / "vectors.txt").write_text("1 0.5 0.25\n7 -1 2\n")
+    embedding = partial(TokenEmbedding, embedding_size=2, vectors=str(tmp_path / "vectors.txt"), freeze=True)
+    classifier = SequenceClassifier(V, 3, input=embedding, rnn=partial(GRU, hidden_size=4))
+    data = Data(several=False)
+    data.tokenizer = WordTokenizer(eos=False).train([" ".join(map(str, range(V - 1)))])
+    options = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    L.Trainer(max_steps=2, **options).fit(classifier, data)
+    rows = classifier.input.embedding.weight[data.tokenizer.ids(["1", "7"])]
+    assert rows.tolist() == [[0.5, 0.25], [-1, 2]]
+
+
 class Own(SequenceClassifier):
     """Adds the length to what the output layer reads, and learns with another loss."""
 
