@@ -7,8 +7,10 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
+from lightning_rnnattn.cli.config import WANDB_RUN
 from lightning_rnnattn.cli.early import EarlyOptions
 from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.loggers import WandbRun
 from lightning_rnnattn.modules import read_checkpoint
 from lightning_rnnattn.modules.base import Vocabulary, saved_vocabularies
 
@@ -82,6 +84,14 @@ def earlier_checkpoint(trainer: Trainer, module: LightningModule, name: str) -> 
     what = f"none of the {len(found)} fits this model" if found else "there is none of an earlier run"
     newest = f" (the newest is {reasons[0]})" if reasons else ""
     raise UserError(f"--ckpt_path {name}: {what} under {where}{newest}; leave it out to start anew")
+
+
+def go_on_logging(trainer: Trainer, path: str | Path) -> None:
+    """Lets W&B go on with the run that a checkpoint is of, unless an id was given."""
+    loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbRun)]
+    if loggers and (run_id := read_checkpoint(path).get(WANDB_RUN)):
+        for logger in loggers:
+            logger.go_on(run_id)
 
 
 def load_weights(module: LightningModule, weights: dict[str, Any], source: str) -> None:

@@ -7,14 +7,17 @@ from typing import Any
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
-from lightning.pytorch.loggers import WandbLogger
 
 from lightning_rnnattn.callbacks.run import run_dir
 from lightning_rnnattn.cli.early import import_modules
 from lightning_rnnattn.cli.errors import nearest, subclass_names
 from lightning_rnnattn.cli.resources import find_config, read_yaml
 from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.loggers import WandbRun
 from lightning_rnnattn.modules import SequenceModule
+
+WANDB_RUN = "wandb_run"
+"""The key of a W&B run's id in a checkpoint."""
 
 
 class ConfigFile(ActionConfigFile):
@@ -60,13 +63,16 @@ class SaveConfig(SaveConfigCallback):
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes the file; W&B gets it as settings and as a file too."""
+        """Writes the file; W&B gets it, too."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / self.config_filename
         self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                settings = read_yaml(path)
-                logger.experiment.config.update({"cli": settings}, allow_val_change=True)
-                # Below a folder, since W&B keeps a config.yaml of its own.
-                logger.experiment.save(str(path), base_path=str(self.folder.parent), policy="now")
+            if isinstance(logger, WandbRun):
+                logger.log_config(path)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Notes which W&B run this is, so that it goes on where the checkpoint is resumed from."""
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbRun):
+                checkpoint[WANDB_RUN] = logger.version

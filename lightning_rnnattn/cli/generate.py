@@ -1,9 +1,9 @@
 """`lightning_rnnattn generate`: continue prompts with the language model in a checkpoint."""
 
-import sys
 from typing import Any
 
 from lightning_rnnattn.cli.early import early_options, import_modules
+from lightning_rnnattn.cli.inputs import device, lines
 from lightning_rnnattn.cli.plain import PlainParser
 from lightning_rnnattn.errors import UserError
 
@@ -47,15 +47,15 @@ def run(command: str, args: list[str]) -> None:
     from lightning_rnnattn.modules import load
 
     import_modules(early_options(args).modules)
-    device = _device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model: Any = load(options.ckpt_path, map_location=device)
+    model: Any = load(options.ckpt_path, map_location=device(options.device))
     if model.tokenizer is None or not hasattr(model, "prefill"):
         raise UserError(f"--ckpt_path {options.ckpt_path}: {type(model).__name__} cannot write text")
 
-    prompts = [prompt for prompt in options.prompt or _stdin() for _ in range(options.num_samples)]
+    given = options.prompt or lines("nothing to continue: give --prompt, or prompts on standard input, one a line")
+    prompts = [prompt for prompt in given for _ in range(options.num_samples)]
     for start in range(0, len(prompts), options.batch_size):
         batch = prompts[start : start + options.batch_size]
-        encoded = [torch.tensor(model.tokenizer.encode(prompt), device=device) for prompt in batch]
+        encoded = [torch.tensor(model.tokenizer.encode(prompt), device=model.device) for prompt in batch]
         continuations = generate(
             model,
             encoded,
@@ -68,22 +68,3 @@ def run(command: str, args: list[str]) -> None:
         texts = [model.tokenizer.decode([*ids.tolist(), *new]) for ids, new in zip(encoded, continuations, strict=True)]
         print(SEPARATOR.removeprefix("\n") if start else "", end="")
         print(*texts, sep=SEPARATOR, flush=True)
-
-
-def _device(name: str) -> Any:
-    import torch
-
-    try:
-        torch.zeros(1, device=name).cpu()  # there may be a name, but no such device
-    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
-        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
-    return torch.device(name)
-
-
-def _stdin() -> list[str]:
-    if sys.stdin.isatty():
-        sys.stderr.write("Type prompts, one a line; Ctrl-D ends.\n")
-    prompts = [line for line in sys.stdin.read().splitlines() if line]
-    if not prompts:
-        raise UserError("nothing to continue: give --prompt, or prompts on standard input, one a line")
-    return prompts

@@ -37,7 +37,8 @@ def run(command: str, args: list[str]) -> None:
         print(*copies, "\nRun it with", sep="\n")
         for copy in copies:
             if copy.suffix == ".yaml":
-                print(f"  lightning_rnnattn fit --config {shlex.quote(str(copy))}")
+                verb = "wandb sweep" if copy.parent.name == "sweeps" else "lightning_rnnattn fit --config"
+                print(f"  {verb} {shlex.quote(str(copy))}")
 
 
 def _list() -> None:

@@ -18,7 +18,14 @@ import lightning_rnnattn.data
 import lightning_rnnattn.layers
 import lightning_rnnattn.scores  # noqa: F401
 from lightning_rnnattn.callbacks import PredictionWriter, RecordWriter
-from lightning_rnnattn.cli.checkpoints import SEARCHED, CheckpointSettings, earlier_checkpoint, load_weights
+from lightning_rnnattn.cli.checkpoints import (
+    REQUEUED,
+    SEARCHED,
+    CheckpointSettings,
+    earlier_checkpoint,
+    go_on_logging,
+    load_weights,
+)
 from lightning_rnnattn.cli.config import ConfigFile, SaveConfig
 from lightning_rnnattn.cli.early import EarlyOptions, early_options, import_modules
 from lightning_rnnattn.cli.instantiators import DataInstantiator, ModelInstantiator, optional_model_arguments
@@ -193,4 +200,6 @@ class TrainingCLI(LightningCLI):
         if (name := kwargs.get("ckpt_path")) in SEARCHED:
             kwargs["ckpt_path"] = earlier_checkpoint(self.trainer, self.model, name)
             rank_zero_info(f"--ckpt_path {name}: {kwargs['ckpt_path']}")
+        if subcommand == "fit" and self.early.ckpt_path not in (None, REQUEUED):
+            go_on_logging(self.trainer, kwargs["ckpt_path"])
         return kwargs

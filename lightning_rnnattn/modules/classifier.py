@@ -17,7 +17,7 @@ from lightning_rnnattn.layers.class_output import ClassOutputFactory, MultiLabel
 from lightning_rnnattn.layers.inputs import InputFactory, TokenEmbedding
 from lightning_rnnattn.modules.base import Loss
 from lightning_rnnattn.modules.labelling import Decisions, LabelModule, by_stage
-from lightning_rnnattn.modules.views import AttentionView
+from lightning_rnnattn.modules.views import AttentionView, encoded
 from lightning_rnnattn.ops.cross_entropy import IGNORE
 from lightning_rnnattn.ops.masks import lengths_mask
 
@@ -212,12 +212,9 @@ class SequenceClassifier(LabelModule):
 
     def text_views(self, text: str) -> list[AttentionView]:
         """See `ShowsAttention`."""
-        if self.tokenizer is None:
-            raise UserError("the model has no tokenizer to read a text with: set model.tokenizer")
-        if not (ids := self.tokenizer.encode(text)):
-            raise UserError(f"there is no token in the text {text!r}")
-        weights = self.attention_weights(torch.tensor([ids], device=self.device))
-        return [self._view(weights[0], self.tokenizer.pieces(text))]
+        ids = torch.tensor([encoded(self.tokenizer, text)], device=self.device)
+        assert self.tokenizer is not None
+        return [self._view(self.attention_weights(ids)[0], self.tokenizer.pieces(text))]
 
     def _batch_features(self, batch: Any) -> tuple[Tensor, Tensor | None]:
         return self.features(batch.inputs.values, batch.inputs.lengths)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import wandb
 import yaml
 
 from lightning_rnnattn.cli import main
@@ -60,16 +59,6 @@ def test_the_readme_s_variation_of_the_quickstart(fit):
     assert init_args["rnn"]["class_path"].endswith(".GRU")
     assert init_args["attention"]["init_args"]["score"]["class_path"].endswith(".AdditiveScore")
     assert init_args["attention"]["init_args"]["window"] == 64  # the quickstart's
-
-
-def test_wandb_twice_in_one_folder(workdir, fit, small):
-    for _ in range(2):
-        fit(*small, "--config=logger/wandb", "--trainer.logger.offline=true")
-        wandb.finish()
-    configs = list(workdir.glob("runs/lightning_rnnattn/*/config.yaml"))
-    assert len(configs) == 2
-    assert len(list(workdir.glob("runs/lightning_rnnattn/*/checkpoints/last.ckpt"))) == 2
-    assert len(list(workdir.glob("runs/wandb/offline-run-*/files/*/config.yaml"))) == 2  # beside W&B's own
 
 
 # -- sizes that the data knows ----------------------------------------------------------------------------------------
