@@ -192,7 +192,7 @@ class Data(L.LightningDataModule):
             yield batch._replace(labels=votes > 2 if self.several else votes.argmax(1))
 
     def train_dataloader(self):
-        return DataLoader(list(self.batches(80, 1)), batch_size=None)
+        return DataLoader(list(self.batches(50, 1)), batch_size=None)
 
     def val_dataloader(self):
         return DataLoader(list(self.batches(4, 2)), batch_size=None)
@@ -212,13 +212,13 @@ def test_learns_validates_tests_predicts_and_loads_again(output, tmp_path):
         output=partial(output, label_smoothing=0.01),
         auroc=True,
         penalty=0.01,
-        optimizer=partial(torch.optim.Adam, lr=0.02),
+        optimizer=partial(torch.optim.Adam, lr=0.03),
     )
     trainer = L.Trainer(
         default_root_dir=tmp_path,
         accelerator="cpu",
         logger=False,
-        max_epochs=4,
+        max_epochs=3,
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
