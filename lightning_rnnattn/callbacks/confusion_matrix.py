@@ -26,9 +26,18 @@ class ConfusionMatrix(RunCallback):
         max_labels: with more labels than this, the least frequent ones are left out of the picture.
     """
 
+    _counts: MulticlassConfusionMatrix
+
     def __init__(self, max_labels: int = 40) -> None:
         self.max_labels = max_labels
-        self._counts: MulticlassConfusionMatrix | None = None
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count; on every rank, since one may have no batch."""
+        module: Any = pl_module
+        counts = MulticlassConfusionMatrix(len(module.label_names), ignore_index=IGNORE, validate_args=False)
+        self._counts = counts.to(module.device)
+
+    on_test_start = on_validation_start
 
     def on_validation_batch_end(
         self,
@@ -40,19 +49,9 @@ class ConfusionMatrix(RunCallback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count."""
-        self._count(pl_module, outputs)
+        self._count(outputs)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Count."""
-        self._count(pl_module, outputs)
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw."""
@@ -62,21 +61,15 @@ class ConfusionMatrix(RunCallback):
         """Draw."""
         self._draw(trainer, pl_module, "test")
 
-    def _count(self, module: Any, outputs: Mapping[str, Tensor]) -> None:
+    def _count(self, outputs: Mapping[str, Tensor]) -> None:
         if outputs["predicted"].dtype == torch.bool:
             rank_zero_warn("ConfusionMatrix draws nothing: a sequence may have several labels")
-            return
-        if self._counts is None:
-            counts = MulticlassConfusionMatrix(len(module.label_names), ignore_index=IGNORE, validate_args=False)
-            self._counts = counts.to(module.device)
-        self._counts.update(outputs["predicted"].flatten(), outputs["actual"].flatten())
+        else:
+            self._counts.update(outputs["predicted"].flatten(), outputs["actual"].flatten())
 
     def _draw(self, trainer: Trainer, module: Any, stage: str) -> None:
-        if self._counts is None:
-            return
         counts = self._counts.compute().cpu().numpy()  # of all ranks
-        self._counts = None
-        if trainer.sanity_checking or not writes(trainer):
+        if trainer.sanity_checking or not writes(trainer) or not counts.any():
             return
         self.path = self.folder / "confusion" / f"{stage}_step{trainer.global_step:07d}.png"
         most = (-counts.sum(1)).argsort(kind="stable")[: self.max_labels]
@@ -85,7 +78,7 @@ class ConfusionMatrix(RunCallback):
             counts[most][:, most],
             [module.label_names[label] for label in most],
             title="What was taken for what",
-            subtitle=f"{stage}, step {trainer.global_step} · {counts.trace() / max(counts.sum(), 1):.1%} right",
+            subtitle=f"{stage}, step {trainer.global_step} · {counts.trace() / counts.sum():.1%} right",
         )
         save_figure(figure, self.path)
         if stage == "val":

@@ -84,6 +84,7 @@ def curves_figure(curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]
         if values and min(values) > 0 and max(values) / min(values) > 8:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("{x:g}")
         axes.set_title(quantity, loc="left", fontsize=11, color=INK, pad=8)
         axes.set_xlabel("step", fontsize=9, color=MUTED)
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
@@ -91,7 +92,7 @@ def curves_figure(curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.spines["bottom"].set_color(FAINT)
         axes.tick_params(colors=MUTED, labelsize=8.5, length=0, which="both")
-        axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=1.4, loc="upper right")
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=1.4, loc="best")
     figure.suptitle(title, x=0.18 / figure.get_figwidth(), ha="left", fontsize=13, fontweight="bold", color=INK)
     return figure
 
@@ -203,7 +204,7 @@ def _write_edges(
 
 
 def token_style(characters: frozenset[str]) -> dict[str, Any]:
-    """How tokens of some characters are written: their faces and size, where they stand."""
+    """How tokens of these characters are written: their faces and size, where they stand."""
     others = {family for character in characters if (family := _family(character))} - {_TOKEN_FONTS[0]}
     return {
         "family": [_TOKEN_FONTS[0], *sorted(others)],
@@ -247,9 +248,9 @@ def _is_one_cell(token: str) -> bool:
 
 def _extent(labels: Sequence[str]) -> float:
     """How long the longest label is, in inches, with some air."""
-    return 0.1 + LETTER * max(map(_width, labels), default=0)
+    return 0.1 + LETTER * max(map(letters_wide, labels), default=0)
 
 
-def _width(label: str) -> int:
+def letters_wide(label: str) -> int:
     """How many letters wide a label is."""
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in label)

@@ -49,17 +49,19 @@ class Highlights(Observer):
     ) -> None:
         """Take the texts from the first batch, where none were given."""
         if validates(trainer) and self.texts is None:
-            self.texts = batch.texts[: self.num_examples]
+            self.texts = (batch.texts or ())[: self.num_examples]
 
     def observe(self, trainer: Trainer, module: LightningModule) -> None:
         """Draw."""
         try:
             with observing(trainer, module):
                 found = [self._highlight(module, text) for text in self.texts or ()]
+            if not found:
+                raise UserError("there are no texts: give it some")
         except UserError as error:
             rank_zero_warn(f"Highlights draws nothing: {error}")
             return
-        if not writes(trainer) or not found:
+        if not writes(trainer):
             return
         self.path = self.folder / "highlights" / f"step{trainer.global_step:07d}.png"
         subtitle = f"step {trainer.global_step} · the stronger the mark, the more weight in the pooling"

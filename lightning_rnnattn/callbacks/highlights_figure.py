@@ -3,7 +3,15 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from lightning_rnnattn.callbacks.figures import INK, LETTER, MUTED, WEIGHT_COLOURS, token_style, visible
+from lightning_rnnattn.callbacks.figures import (
+    INK,
+    LETTER,
+    MUTED,
+    WEIGHT_COLOURS,
+    letters_wide,
+    token_style,
+    visible,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,16 +51,18 @@ def highlights_figure(texts: Sequence[Highlighted], *, title: str = "", subtitle
 
     apart = any(len(token.strip()) > 1 for text in texts for token in text.tokens)
     placed = [list(_place(text.tokens, int(apart))) for text in texts]
-    columns = max((column + len(token) for tokens in placed for token, _, column in tokens), default=1)
+    columns = max((column + letters_wide(token) for tokens in placed for token, _, column in tokens), default=1)
     rows = [1 + max((row for _, row, _ in tokens), default=0) for tokens in placed]
     edge, head = 0.3, 0.8
-    left = edge + 0.25 + LETTER * max(len(text.note) for text in texts)
+    left = edge + 0.25 + LETTER * max(letters_wide(text.note) for text in texts)
     width = max(left + LETTER * columns, 0.068 * len(subtitle) + edge) + edge
     height = head + sum(rows) * _LINE + len(rows) * _GAP + edge - _GAP
     figure = Figure(figsize=(width, height), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
     colours = LinearSegmentedColormap.from_list("attention", WEIGHT_COLOURS)
+    letters = "".join(token for tokens in placed for token, _, _ in tokens) + "".join(text.note for text in texts)
+    style = token_style(frozenset(letters))
     top = head
     style = token_style(frozenset("".join(shown for tokens in placed for shown, _, _ in tokens)))
     for text, tokens, lines in zip(texts, placed, rows, strict=True):
@@ -60,7 +70,7 @@ def highlights_figure(texts: Sequence[Highlighted], *, title: str = "", subtitle
         strongest = max(text.weights, default=1.0) or 1.0
         for (token, row, column), weight in zip(tokens, text.weights, strict=True):
             x, y = left + column * LETTER, top + row * _LINE
-            size = (LETTER * len(token), _LINE * 0.86)
+            size = (LETTER * letters_wide(token), _LINE * 0.86)
             axes.add_patch(Rectangle((x, y + 0.07 * _LINE), *size, color=colours(weight / strongest), linewidth=0))
             axes.text(x, y + _LINE / 2, token, color=INK, **style)
         top += lines * _LINE + _GAP
@@ -74,7 +84,8 @@ def _place(tokens: Sequence[str], space: int) -> Iterator[tuple[str, int, int]]:
     row = column = 0
     for token in tokens:
         shown = visible(token.strip() if space else token) or " "
-        if column and column + len(shown) > _COLUMNS:
+        width = letters_wide(shown)
+        if column and column + width > _COLUMNS:
             row, column = row + 1, 0
         yield shown, row, column
-        column += len(shown) + space
+        column += width + space

@@ -23,7 +23,7 @@ _FORMATS = {
     ".jsonl": _Format(lambda row: json.dumps(row, ensure_ascii=False)),
     ".html": _Format(html_row, HEAD, TAIL),
 }
-_PLAIN = _Format(lambda row: row["text"])
+_PLAIN = _Format(lambda row: " ".join(row["text"].splitlines()))
 
 
 class RecordWriter(SpoolingWriter):
@@ -42,8 +42,7 @@ class RecordWriter(SpoolingWriter):
     def spool(self, file: IO[bytes], trainer: Trainer, module: LightningModule, outputs: Any, batch: Any) -> None:
         """For each row its index, and what will be written."""
         for row in outputs:
-            line = self._format.line(row)
-            file.write(f"{row['index']}\t{' '.join(line.splitlines())}\n".encode())
+            file.write(f"{row['index']}\t{self._format.line(row)}\n".encode())
 
     def join(self, spools: list[Path], output: Path) -> None:
         """The lines in the order of their indices."""

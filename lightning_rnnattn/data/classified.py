@@ -142,7 +142,9 @@ class ClassifiedDataModule(LabelledDataModule):
         if split not in self._texts:
             table = self._table("train" if split == "val" and self.is_cut else split)
             found = [] if table is None else [self._labelled(row, split) for row in table.rows()]
-            self._texts[split] = [found[i] for i in self.part(split, len(found), "" if table is None else table.name)]
+            if table is None or not found:
+                raise UserError(f"{'data' if table is None else table.name}: there is no text for {split}")
+            self._texts[split] = [found[i] for i in self.part(split, len(found), table.name)]
         return self._texts[split]
 
     def learn_text(self) -> Iterable[str]:
@@ -153,8 +155,8 @@ class ClassifiedDataModule(LabelledDataModule):
         """See `LabelledDataModule.learn_labels`."""
         texts = self.texts("train")
         found = (label for each in texts for label in ([each.label] if isinstance(each.label, str) else each.label))
-        several = bool(texts) and isinstance(texts[0].label, list)
-        return learnt_labels(found, texts[0].place if texts else "data", at_least=1 if several else 2)
+        at_least = 1 if isinstance(texts[0].label, list) else 2
+        return learnt_labels(found, texts[0].place.rpartition(":")[0], at_least)
 
     def encode(self, split: Split) -> ClassExamples:
         """See `ExampleDataModule.encode`."""

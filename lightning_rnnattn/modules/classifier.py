@@ -17,7 +17,7 @@ from lightning_rnnattn.layers.class_output import ClassOutputFactory, MultiLabel
 from lightning_rnnattn.layers.inputs import InputFactory, TokenEmbedding
 from lightning_rnnattn.modules.base import Loss
 from lightning_rnnattn.modules.labelling import Decisions, LabelModule, by_stage
-from lightning_rnnattn.modules.views import AttentionView
+from lightning_rnnattn.modules.views import AttentionView, encoded
 from lightning_rnnattn.ops.cross_entropy import IGNORE
 from lightning_rnnattn.ops.masks import lengths_mask
 
@@ -111,9 +111,9 @@ class SequenceClassifier(LabelModule):
             Vectors (B, D), and the weights (B, R, T) of the pooling; None where it has none.
         """
         hidden, _ = self.rnn(self.dropout(self.input(values)), None, lengths)
-        mask = (
-            torch.ones(hidden.shape[:2], dtype=torch.bool) if lengths is None else lengths_mask(lengths, len(hidden[0]))
-        )
+        mask = torch.ones(hidden.shape[:2], dtype=torch.bool)
+        if lengths is not None:
+            mask = lengths_mask(lengths, hidden.shape[1])
         vector, weights = self.pooling(hidden, mask.to(hidden.device))
         return self.dropout(vector), weights
 
@@ -168,21 +168,22 @@ class SequenceClassifier(LabelModule):
         """
         vector, weights = self._batch_features(batch)
         probabilities = self.output.probabilities(vector)
-        decisions = self.output.decide(probabilities).cpu()
-        rows = []
+        decisions, shares = self.output.decide(probabilities).cpu(), probabilities.tolist()
+        rows: list[dict[str, Any]] = []
         for b, (index, counts) in enumerate(zip(batch.indices, batch.counts.tolist(), strict=True)):
             if not counts:
                 continue
-            row: dict[str, Any] = {"index": index}
+            label = self.output.names(decisions[b], self.label_names)
+            row = {
+                "index": index,
+                "label": label,
+                "probabilities": {name: round(p, 6) for name, p in zip(self.label_names, shares[b], strict=True)},
+                "text": label if isinstance(label, str) else " ".join(label),
+            }
             if batch.texts is not None:
                 row["input"] = batch.texts[b]
-            label = self.output.names(decisions[b], self.label_names)
-            row["label"] = label
-            shares = (round(share, 6) for share in probabilities[b].tolist())
-            row["probabilities"] = dict(zip(self.label_names, shares, strict=True))
             if self.predict_attention:
                 row |= self._looked(batch, weights, b)
-            row["text"] = label if isinstance(label, str) else " ".join(label)
             rows.append(row)
         return rows
 
@@ -211,12 +212,9 @@ class SequenceClassifier(LabelModule):
 
     def text_views(self, text: str) -> list[AttentionView]:
         """See `ShowsAttention`."""
-        if self.tokenizer is None:
-            raise UserError("the model has no tokenizer to read a text with: set model.tokenizer")
-        if not (ids := self.tokenizer.encode(text)):
-            raise UserError(f"there is no token in the text {text!r}")
-        weights = self.attention_weights(torch.tensor([ids], device=self.device))
-        return [self._view(weights[0], self.tokenizer.pieces(text))]
+        ids = torch.tensor([encoded(self.tokenizer, text)], device=self.device)
+        assert self.tokenizer is not None
+        return [self._view(self.attention_weights(ids)[0], self.tokenizer.pieces(text))]
 
     def _batch_features(self, batch: Any) -> tuple[Tensor, Tensor | None]:
         return self.features(batch.inputs.values, batch.inputs.lengths)

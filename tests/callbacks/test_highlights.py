@@ -47,7 +47,10 @@ def test_draws_the_texts_after_every_validation_and_trains_nothing_differently(t
         assert torch.equal(weight, with_it.state_dict()[name]), name
 
 
-def test_a_pooling_without_weights_is_said(tmp_path):
+@pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning")
+def test_what_cannot_be_drawn_is_said(tmp_path):
+    with pytest.warns(UserWarning, match="draws nothing: there are no texts"):
+        fit(tmp_path, Highlights([]))
     with pytest.warns(UserWarning, match="draws nothing: model.pooling: MaxPooling has no attention weights"):
         folder, _ = fit(tmp_path, Highlights(), pooling=MaxPooling)
     assert not (folder / "highlights").exists()

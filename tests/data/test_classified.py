@@ -78,7 +78,7 @@ def test_a_data_set_of_the_hub(tmp_path):
     for name in splits:
         datasets.Dataset.from_dict(splits[name], features).to_parquet(tmp_path / "set" / f"{name}.parquet")
     data = ClassifiedDataModule(dataset=str(tmp_path / "set"), val_fraction=0.5)
-    assert not data._table("val")
+    assert data.is_cut  # whatever the hub has for validation
     texts = {each.text: each.label for split in ("train", "val", "test") for each in data.texts(split)}
     assert set(texts) == {"good", "bad", "so"}
 
@@ -95,6 +95,12 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path, train, val, message):
     data = ClassifiedDataModule(write(tmp_path, "train.txt", train), write(tmp_path, "val.txt", val))
     with pytest.raises(UserError, match=message):
         data.examples("val")
+
+
+def test_a_table_without_rows_is_named(tmp_path):
+    data = ClassifiedDataModule(write(tmp_path, "x.tsv", "text\tlabel\n"))
+    with pytest.raises(UserError, match=r"x.tsv: there is no text for train"):
+        data.examples("train")
 
 
 def test_one_label_among_lists_is_named(tmp_path):

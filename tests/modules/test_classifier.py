@@ -192,7 +192,7 @@ class Data(L.LightningDataModule):
             yield batch._replace(labels=votes > 2 if self.several else votes.argmax(1))
 
     def train_dataloader(self):
-        return DataLoader(list(self.batches(80, 1)), batch_size=None)
+        return DataLoader(list(self.batches(50, 1)), batch_size=None)
 
     def val_dataloader(self):
         return DataLoader(list(self.batches(4, 2)), batch_size=None)
@@ -212,13 +212,13 @@ def test_learns_validates_tests_predicts_and_loads_again(output, tmp_path):
         output=partial(output, label_smoothing=0.01),
         auroc=True,
         penalty=0.01,
-        optimizer=partial(torch.optim.Adam, lr=0.02),
+        optimizer=partial(torch.optim.Adam, lr=0.03),
     )
     trainer = L.Trainer(
         default_root_dir=tmp_path,
         accelerator="cpu",
         logger=False,
-        max_epochs=4,
+        max_epochs=3,
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
@@ -236,6 +236,18 @@ def test_learns_validates_tests_predicts_and_loads_again(output, tmp_path):
     assert again.labels == LABELS
     assert isinstance(again.output, output)
     assert trainer.predict(classifier, data) == trainer.predict(again, data)
+
+
+def test_pretrained_vectors_are_taken_when_the_training_begins(tmp_path):
+    (tmp_path / "vectors.txt").write_text("1 0.5 0.25\n7 -1 2\n")
+    embedding = partial(TokenEmbedding, embedding_size=2, vectors=str(tmp_path / "vectors.txt"), freeze=True)
+    classifier = SequenceClassifier(V, 3, input=embedding, rnn=partial(GRU, hidden_size=4))
+    data = Data(several=False)
+    data.tokenizer = WordTokenizer(eos=False).train([" ".join(map(str, range(V - 1)))])
+    options = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    L.Trainer(max_steps=2, **options).fit(classifier, data)
+    rows = classifier.input.embedding.weight[data.tokenizer.ids(["1", "7"])]
+    assert rows.tolist() == [[0.5, 0.25], [-1, 2]]
 
 
 class Own(SequenceClassifier):
