@@ -1,4 +1,4 @@
-"""The command line: `lightning_rnnattn fit`, `validate`, `test`, `predict`, `generate`, `inspect` and `recipes`.
+"""The command line: `lightning_rnnattn fit`, `validate`, `test`, `predict`, `generate`, `inspect` and more.
 
 This module only chooses the subcommand, so that `--help` answers without importing torch.
 """
@@ -18,6 +18,7 @@ COMMANDS = {
     "predict": (TRAINER, "write what a checkpoint says about each document to a file"),
     "generate": ("lightning_rnnattn.cli.generate", "continue prompts with a language model"),
     "inspect": ("lightning_rnnattn.cli.inspect", "write a page that shows where a model looks"),
+    "describe": ("lightning_rnnattn.cli.describe", "show a model's layers, parameters, FLOPs and memory"),
     "recipes": ("lightning_rnnattn.cli.recipes", "list the shipped configs and recipes, or copy one"),
 }
 

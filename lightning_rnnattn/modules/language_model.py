@@ -166,6 +166,12 @@ class LanguageModel(SequenceModule):
         smoothing = self.label_smoothing if stage == "train" else 0.0
         return Loss(self.loss(features, batch.targets, batch.mask, smoothing), batch.mask.sum())
 
+    def dry_loss(self, rows: int, length: int) -> Tensor:
+        """See `SequenceModule.dry_loss`."""
+        tokens = torch.zeros(rows, length, dtype=torch.int64, device=self.device)
+        features, _ = self.features(tokens)
+        return self.loss(features, tokens, torch.ones_like(tokens, dtype=torch.bool))
+
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Updates the metrics of the validation set."""
         self._evaluate(batch, "val")

@@ -158,6 +158,14 @@ class SequenceTagger(SequenceModule):
         lengths = _counted(batch)
         return Loss(self.loss(self._batch_features(batch), batch.labels, lengths), lengths.sum())
 
+    def dry_loss(self, rows: int, length: int) -> Tensor:
+        """See `SequenceModule.dry_loss`; words have six characters."""
+        lengths = torch.full((rows,), length)
+        labels = torch.zeros(rows, length, dtype=torch.int64, device=self.device)
+        words, characters = self.input.zeros(rows, length, self.device), labels.new_zeros(rows, length, 6)
+        features = self.features(words, lengths, characters, torch.full((rows, length), 6))
+        return self.loss(features, labels, lengths)
+
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Updates the metrics of the validation set."""
         self._evaluate(batch, "val")
