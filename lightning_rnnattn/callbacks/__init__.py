@@ -12,6 +12,7 @@ from lightning_rnnattn.callbacks.metrics_plot import MetricsPlot
 from lightning_rnnattn.callbacks.next_steps import NextSteps
 from lightning_rnnattn.callbacks.prediction_writer import PredictionWriter
 from lightning_rnnattn.callbacks.record_writer import RecordWriter
+from lightning_rnnattn.callbacks.run_progress import RunProgress
 from lightning_rnnattn.callbacks.sampled_text import SampledText
 from lightning_rnnattn.callbacks.throughput import Throughput
 
@@ -24,6 +25,7 @@ __all__ = [
     "NextSteps",
     "PredictionWriter",
     "RecordWriter",
+    "RunProgress",
     "SampledText",
     "Throughput",
 ]
