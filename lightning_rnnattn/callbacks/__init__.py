@@ -18,6 +18,7 @@ from lightning_rnnattn.callbacks.next_steps import NextSteps
 from lightning_rnnattn.callbacks.nt_asgd import NTASGD
 from lightning_rnnattn.callbacks.prediction_writer import PredictionWriter
 from lightning_rnnattn.callbacks.record_writer import RecordWriter
+from lightning_rnnattn.callbacks.run_progress import RunProgress
 from lightning_rnnattn.callbacks.sampled_text import SampledText
 from lightning_rnnattn.callbacks.sampled_translations import SampledTranslations
 from lightning_rnnattn.callbacks.throughput import Throughput
@@ -36,6 +37,7 @@ __all__ = [
     "NextSteps",
     "PredictionWriter",
     "RecordWriter",
+    "RunProgress",
     "SampledText",
     "SampledTranslations",
     "Throughput",

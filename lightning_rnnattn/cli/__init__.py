@@ -19,6 +19,7 @@ COMMANDS = {
     "generate": ("lightning_rnnattn.cli.generate", "continue prompts with a language model"),
     "translate": ("lightning_rnnattn.cli.translate", "write a line for each line on standard input"),
     "inspect": ("lightning_rnnattn.cli.inspect", "write a page that shows where a model looks"),
+    "describe": ("lightning_rnnattn.cli.describe", "show a model's layers, parameters, FLOPs and memory"),
     "export": ("lightning_rnnattn.cli.export", "write a checkpoint's model in another format"),
     "ledger": ("lightning_rnnattn.cli.ledger", "make a table of runs, beside what was published"),
     "recipes": ("lightning_rnnattn.cli.recipes", "list the shipped configs and recipes, or copy one"),

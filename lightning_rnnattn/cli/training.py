@@ -1,6 +1,7 @@
 """fit, validate, test and predict: Lightning's own command line, with checkpoints that know what they are."""
 
 import logging
+import os
 import shlex
 import warnings
 from argparse import ArgumentError
@@ -10,7 +11,8 @@ from pkgutil import resolve_name
 from typing import Any
 
 from jsonargparse import Namespace
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -18,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info
 import lightning_rnnattn.data
 import lightning_rnnattn.layers
 import lightning_rnnattn.scores  # noqa: F401
-from lightning_rnnattn.callbacks import PredictionWriter, RecordWriter
+from lightning_rnnattn.callbacks import NextSteps, PredictionWriter, RecordWriter, RunProgress
 from lightning_rnnattn.callbacks.run_record import RunRecord
 from lightning_rnnattn.cli.checkpoints import (
     REQUEUED,
@@ -129,7 +131,8 @@ class TrainingCLI(LightningCLI):
         optional_model_arguments(parser)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds what only one subcommand has."""
+        """Adds what Lightning's own do not have."""
+        parser.add_argument("--quiet", action="store_true", help="Print results and warnings, and nothing else.")
         if self.command == "fit":
             parser.add_argument("--init_from", type=str | None, help="Start anew from this checkpoint's weights.")
         if self.command == "predict":
@@ -172,12 +175,28 @@ class TrainingCLI(LightningCLI):
         self.parser.add_instantiator(ModelInstantiator(self, data), SequenceModule)
 
     def before_instantiate_classes(self) -> None:
-        """Adds the record of the run, or the writer of predictions, whatever other callbacks there are."""
-        self.trainer_defaults["callbacks"] = [RunRecord(self.typed)]
+        """Adds the record of the run, the writer of predictions and the progress bar, whatever other callbacks there are."""
+        config = self.config[self.command]
+        added: list[Callback] = [RunRecord(self.typed)]
         if self.command == "predict":
-            data = resolve_name(self.config.predict.data.class_path)
+            data = resolve_name(config.data.class_path)
             writer = RecordWriter if issubclass(data, ExampleDataModule) else PredictionWriter
-            self.trainer_defaults["callbacks"] = [writer(self.config.predict.output)]
+            added.append(writer(config.output))
+        if config.quiet:
+            self._hush()
+        elif config.trainer.enable_progress_bar is not False:
+            given = (resolve_name(callback.class_path) for callback in config.trainer.callbacks or [])
+            added += [] if any(issubclass(callback, ProgressBar) for callback in given) else [RunProgress()]
+        self.trainer_defaults["callbacks"] = added
+
+    def _hush(self) -> None:
+        trainer = self.config[self.command].trainer
+        trainer.enable_progress_bar = trainer.enable_model_summary = False
+        given = trainer.callbacks or []
+        trainer.callbacks = [callback for callback in given if resolve_name(callback.class_path) is not NextSteps]
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        # What rich, W&B and processes that are started ask for.
+        os.environ.update(TTY_COMPATIBLE="0", WANDB_SILENT="true")
 
     def before_fit(self) -> None:
         """Loads what `--init_from` names."""

@@ -27,6 +27,10 @@ class InputLayer(nn.Module, ABC):
     def forward(self, values: Tensor) -> Tensor:
         """Token ids (B, T), or real-valued features (B, T, input_size), to (B, T, output_size)."""
 
+    def zeros(self, rows: int, length: int, device: torch.device) -> Tensor:
+        """Values of no meaning, to measure with: token ids, unless a subclass reads something else."""
+        return torch.zeros(rows, length, dtype=torch.int64, device=device)
+
     def prepare(self, words: Sequence[str]) -> str | None:
         """Called when a training begins, with the weights of its checkpoint where there is one.
 
@@ -147,8 +151,13 @@ class Features(InputLayer):
         if min(input_size, self.output_size) < 1:
             raise UserError(f"projection_size={projection_size} of input_size={input_size}: both must be at least 1")
         _require_probability("dropout", dropout)
+        self.input_size = input_size
         self.projection = nn.Identity() if projection_size is None else nn.Linear(input_size, projection_size)
         self.dropout = nn.Dropout(dropout)
+
+    def zeros(self, rows: int, length: int, device: torch.device) -> Tensor:
+        """See `InputLayer.zeros`."""
+        return torch.zeros(rows, length, self.input_size, device=device)
 
     def forward(self, values: Tensor) -> Tensor:
         """Features (B, T, input_size) to (B, T, output_size)."""

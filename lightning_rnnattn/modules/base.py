@@ -73,6 +73,17 @@ class SequenceModule(L.LightningModule, ABC):
             stage: "train", "val" or "test".
         """
 
+    def dry_loss(self, rows: int, length: int) -> Tensor:
+        """The loss of made-up examples, computed as in training; `lightning_rnnattn describe` measures what it costs.
+
+        It must not look at values: the module may lie on the meta device.
+
+        Args:
+            rows: how many examples.
+            length: tokens of each (of each side, where there are two).
+        """
+        raise NotImplementedError
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Mean loss per item over the global batch: ranks with fewer items weigh less.
 

@@ -173,6 +173,12 @@ class LanguageModel(SequenceModule):
             total = total + self.slowness_penalty * slowness_penalty(features, batch.mask)
         return Loss(total, count)
 
+    def dry_loss(self, rows: int, length: int) -> Tensor:
+        """See `SequenceModule.dry_loss`."""
+        tokens = torch.zeros(rows, length, dtype=torch.int64, device=self.device)
+        features, _ = self.features(tokens)
+        return self.loss(features, tokens, torch.ones_like(tokens, dtype=torch.bool))
+
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Updates the metrics of the validation set."""
         self._evaluate(batch, "val")

@@ -163,6 +163,14 @@ class SequenceTagger(LabelModule):
             self.log_metrics(self.span_metrics, stage, counts, shown="span_f1")
         return Decisions(predicted=predicted, actual=batch.labels.masked_fill(~mask, IGNORE))
 
+    def dry_loss(self, rows: int, length: int) -> Tensor:
+        """See `SequenceModule.dry_loss`; words have six characters."""
+        lengths = torch.full((rows,), length)
+        labels = torch.zeros(rows, length, dtype=torch.int64, device=self.device)
+        words, characters = self.input.zeros(rows, length, self.device), labels.new_zeros(rows, length, 6)
+        features = self.features(words, lengths, characters, torch.full((rows, length), 6))
+        return self.loss(features, labels, lengths)
+
     def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
         """A dict for each row: ``index``, ``words``, ``labels`` (names), their ``probabilities``, and ``text``.
 
