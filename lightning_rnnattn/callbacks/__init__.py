@@ -6,7 +6,9 @@ rank zero only, and trains nothing differently: a run with it and one without en
 
 from lightning_rnnattn.callbacks.attention_map import AttentionMap
 from lightning_rnnattn.callbacks.best_checkpoint import BestCheckpoint
+from lightning_rnnattn.callbacks.finite_loss import FiniteLoss
 from lightning_rnnattn.callbacks.last_checkpoint import LastCheckpoint
+from lightning_rnnattn.callbacks.metrics_history import MetricsHistory
 from lightning_rnnattn.callbacks.metrics_plot import MetricsPlot
 from lightning_rnnattn.callbacks.next_steps import NextSteps
 from lightning_rnnattn.callbacks.prediction_writer import PredictionWriter
@@ -17,7 +19,9 @@ from lightning_rnnattn.callbacks.throughput import Throughput
 __all__ = [
     "AttentionMap",
     "BestCheckpoint",
+    "FiniteLoss",
     "LastCheckpoint",
+    "MetricsHistory",
     "MetricsPlot",
     "NextSteps",
     "PredictionWriter",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_rnnattn.cli.early import EarlyOptions
 from lightning_rnnattn.errors import UserError
@@ -56,15 +57,25 @@ class CheckpointSettings:
         return cls()
 
 
-def earlier_checkpoint(trainer: Trainer, module: LightningModule, name: str) -> Path:
+def earlier_checkpoint(trainer: Trainer, module: LightningModule, name: str, *, needed: bool) -> Path | None:
     """The newest `last` or `best` checkpoint of an earlier run of the same model.
 
     Lightning's own `last` looks into the folder of the *new* run (`version_1`), finds nothing there and silently starts
     anew. This looks at all runs that share a logger's `save_dir` and `name`, and into the `dirpath` of the checkpoint
-    callbacks. Checkpoints of other models, and files that cannot be read or trusted, are passed over.
+    callbacks. Checkpoints of other models are passed over, and so, with a warning, are files that cannot be read or
+    trusted: the one before takes their place.
+
+    Args:
+        trainer: of the run that is to go on.
+        module: of that run.
+        name: `last` or `best`.
+        needed: whether there must be one.
+
+    Returns:
+        None where there is no checkpoint at all, and none is needed.
 
     Raises:
-        UserError: there is none; the message has what is wrong with the newest.
+        UserError: there is none, or none fits; the message has what is wrong with the newest.
     """
     folders = [Path(logger.save_dir or trainer.default_root_dir) / str(logger.name or "") for logger in trainer.loggers]
     folders += [
@@ -74,10 +85,16 @@ def earlier_checkpoint(trainer: Trainer, module: LightningModule, name: str) -> 
     found = {path for folder in folders for path in folder.rglob(f"{name}*.ckpt")}
     reasons = []
     for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        reason = _unfit(module, path)
+        try:
+            reason = _unfit(module, path)
+        except UserError as error:
+            reason = str(error)
+            rank_zero_warn(f"--ckpt_path {name} passes over {reason}")
         if reason is None:
             return path
         reasons.append(reason)
+    if not found and not needed:
+        return None
     where = " or ".join(map(str, folders))
     what = f"none of the {len(found)} fits this model" if found else "there is none of an earlier run"
     newest = f" (the newest is {reasons[0]})" if reasons else ""
@@ -97,10 +114,7 @@ def load_weights(module: LightningModule, weights: dict[str, Any], source: str) 
 
 def _unfit(module: LightningModule, path: Path) -> str | None:
     """Why a run of the module cannot go on from a checkpoint, or None where it can."""
-    try:
-        checkpoint = read_checkpoint(path)
-    except UserError as error:
-        return str(error)
+    checkpoint = read_checkpoint(path)
     own, other = _architecture(module.hparams), _architecture(checkpoint.get("hyper_parameters", {}))
     wrong = [name.lstrip("_") for name in own | other if own.get(name) != other.get(name)]
     wrong = wrong or _misfits(module, checkpoint["state_dict"])

@@ -1,12 +1,17 @@
 """The end of a process: what it leaves behind, and the exit code that says how it ended."""
 
 import gc
+import os
+import re
 import signal
 
 import torch.distributed
 
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as shells have it."""
+
+PARENT = "LIGHTNING_RNNATTN_PARENT"
+"""Environment variable: the process that is starting others, if it is this one's parent it speaks for the run."""
 
 AGAIN = 75
 """Exit code of a run that SIGTERM ended after it had saved its state: the same command goes on (``EX_TEMPFAIL``)."""
@@ -32,7 +37,13 @@ def exit_code(stop: SystemExit) -> int | str | None:
         stop: what Lightning raised; its own codes are 0 and 1.
     """
     if type(stop).__name__ == "SIGTERMException":
-        return AGAIN
+        # Lightning's launcher, in the first process, would kill that one for any code of another it started.
+        return 0 if os.environ.get(PARENT) == str(os.getppid()) else AGAIN
     if isinstance(stop.__context__, KeyboardInterrupt):
         return INTERRUPTED
     return stop.code
+
+
+def lost_process(error: RuntimeError) -> bool:
+    """Whether an error of a collective says that another process is gone."""
+    return bool(re.search(r"gloo.*(Connection (closed|reset) by peer|Broken pipe)|NCCL.*remote process", str(error), re.S))

@@ -1,6 +1,8 @@
 """fit, validate, test and predict: Lightning's own command line, with checkpoints that know what they are."""
 
 import logging
+import os
+import sys
 import warnings
 from argparse import ArgumentError
 from dataclasses import replace
@@ -17,12 +19,13 @@ from lightning.pytorch.utilities import rank_zero_info
 import lightning_rnnattn.data
 import lightning_rnnattn.layers
 import lightning_rnnattn.scores  # noqa: F401
-from lightning_rnnattn.callbacks import PredictionWriter, RecordWriter
+from lightning_rnnattn.callbacks import FiniteLoss, MetricsHistory, PredictionWriter, RecordWriter
 from lightning_rnnattn.cli.checkpoints import SEARCHED, CheckpointSettings, earlier_checkpoint, load_weights
 from lightning_rnnattn.cli.config import ConfigFile, SaveConfig
 from lightning_rnnattn.cli.early import EarlyOptions, early_options, import_modules
 from lightning_rnnattn.cli.instantiators import DataInstantiator, ModelInstantiator, optional_model_arguments
 from lightning_rnnattn.cli.messages import short_message
+from lightning_rnnattn.cli.processes import AGAIN, PARENT, exit_code, leave_process_group, lost_process
 from lightning_rnnattn.data.examples import ExampleDataModule
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.modules import SequenceModule
@@ -48,17 +51,37 @@ def run(command: str, args: list[str]) -> None:
 
     Raises:
         UserError: settings, files or a checkpoint that cannot be used.
+        SystemExit: where the run was stopped, with the code of `exit_code`, or lost one of its processes.
     """
     early = early_options(args)
     import_modules(early.modules)
-    with warnings.catch_warnings():
-        _silence(command)
-        TrainingCLI(command, args, early)
+    code: int | str | None = None
+    os.environ.setdefault(PARENT, str(os.getpid()))
+    try:
+        with warnings.catch_warnings():
+            _silence(command)
+            TrainingCLI(command, args, early)
+    except SystemExit as stop:
+        code = exit_code(stop)
+        if code != AGAIN:
+            raise SystemExit(code) from None
+    except RuntimeError as error:
+        if not lost_process(error):
+            raise
+        sys.stderr.write("error: another process of this run has ended; go on from its last checkpoint with the same"
+                         " command and --ckpt_path last\n")  # fmt: skip
+        sys.stderr.flush()
+        os._exit(AGAIN)  # the group is broken: nothing that waits for it may be called
+    leave_process_group()
+    if code is not None:
+        raise SystemExit(code)
 
 
 def _silence(command: str) -> None:
     """Leaves out what Lightning says that no user of this program can act upon."""
     warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)` is deprecated")
+    # Every module of this package has the hook, but only a strategy that shards uses it.
+    warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback with a model that overrides")
     if command != "fit":
         warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used to create")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
@@ -145,6 +168,13 @@ class TrainingCLI(LightningCLI):
         except ArgumentError as error:
             raise UserError(short_message(str(error), self._parser(self.command))) from error
 
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Makes the trainer, which checks most of its settings itself."""
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"trainer: {error}") from error
+
     def _other_data(self) -> bool:
         default = self.checkpoint.defaults.get("data")
         if default is None:
@@ -164,7 +194,11 @@ class TrainingCLI(LightningCLI):
         self.parser.add_instantiator(ModelInstantiator(self, data), SequenceModule)
 
     def before_instantiate_classes(self) -> None:
-        """Adds the writer of predictions, whatever other callbacks there are."""
+        """Adds what every run has, whatever other callbacks there are: in `fit` the guard, in `predict` the writer."""
+        if self.command == "fit":
+            given = [resolve_name(callback.class_path) for callback in self.config.fit.trainer.callbacks or []]
+            always = (FiniteLoss, MetricsHistory)
+            self.trainer_defaults["callbacks"] = [kind() for kind in always if kind not in given]
         if self.command == "predict":
             data = resolve_name(self.config.predict.data.class_path)
             writer = RecordWriter if issubclass(data, ExampleDataModule) else PredictionWriter
@@ -183,6 +217,6 @@ class TrainingCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
         if (name := kwargs.get("ckpt_path")) in SEARCHED:
-            kwargs["ckpt_path"] = earlier_checkpoint(self.trainer, self.model, name)
-            rank_zero_info(f"--ckpt_path {name}: {kwargs['ckpt_path']}")
+            kwargs["ckpt_path"] = earlier_checkpoint(self.trainer, self.model, name, needed=subcommand != "fit")
+            rank_zero_info(f"--ckpt_path {name}: {kwargs['ckpt_path'] or 'there is no earlier run, so this starts anew'}")
         return kwargs

@@ -6,6 +6,7 @@ from lightning_rnnattn.modules.language_model import LanguageModel
 from lightning_rnnattn.modules.metrics import BitsPerCharacter, LossMetric, Perplexity
 from lightning_rnnattn.modules.schedulers import WarmupCosine, WarmupInverseSquareRoot
 from lightning_rnnattn.modules.schemes import BIO, IOB1, LabelScheme
+from lightning_rnnattn.modules.sharding import Sharded
 from lightning_rnnattn.modules.tag_metrics import SentenceAccuracy, SpanF1, SpanPrecision, SpanRecall, TokenAccuracy
 from lightning_rnnattn.modules.tagger import SequenceTagger
 
@@ -21,6 +22,7 @@ __all__ = [
     "SentenceAccuracy",
     "SequenceModule",
     "SequenceTagger",
+    "Sharded",
     "SpanF1",
     "SpanPrecision",
     "SpanRecall",
