@@ -6,6 +6,7 @@ rank zero only, and trains nothing differently: a run with it and one without en
 
 from lightning_rnnattn.callbacks.attention_map import AttentionMap
 from lightning_rnnattn.callbacks.best_checkpoint import BestCheckpoint
+from lightning_rnnattn.callbacks.epoch_average import EpochAverage
 from lightning_rnnattn.callbacks.finite_loss import FiniteLoss
 from lightning_rnnattn.callbacks.last_checkpoint import LastCheckpoint
 from lightning_rnnattn.callbacks.metrics_history import MetricsHistory
@@ -19,6 +20,7 @@ from lightning_rnnattn.callbacks.throughput import Throughput
 __all__ = [
     "AttentionMap",
     "BestCheckpoint",
+    "EpochAverage",
     "FiniteLoss",
     "LastCheckpoint",
     "MetricsHistory",

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import STEP_OUTPUT
@@ -146,8 +147,12 @@ class LastCheckpoint(RunCheckpoint):
         # One rank's own error finds the others elsewhere, and saving is collective; SIGTERM reaches all at one step.
         together = trainer.world_size == 1 or isinstance(exception, SIGTERMException)
         between_steps = batches.ready == batches.completed
-        if together and between_steps and not self.failed and self._should_save_on_exception(trainer):
-            self._before_validation = validates(trainer) and bool(trainer.validating)
+        validating = validates(trainer) and bool(trainer.validating)
+        # During a validation averaged weights stand where those of training should.
+        averaged = validating and any(isinstance(c, WeightAveraging) for c in trainer.callbacks)  # type: ignore[attr-defined]
+        whole = together and between_steps and not averaged and not self.failed
+        if whole and self._should_save_on_exception(trainer):
+            self._before_validation = validating
             self._save(trainer)
             self._before_validation = False
         if self.last_model_path:

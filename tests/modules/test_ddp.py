@@ -30,16 +30,12 @@ def assert_equal(run, other, tolerance=0.0):
 
 def test_two_processes_equal_one_and_resume_exactly(tmp_path):
     [one] = trained(tmp_path, "one")
-    two, whole, _, resumed = trained(tmp_path, "two", "whole", "stopped", "resumed")
-    assert_equal(two, one, 1e-5)
-    assert_equal(resumed, whole)
-
-
-def test_weights_spread_over_two_processes_equal_one_and_resume_exactly(tmp_path):
-    [one] = trained(tmp_path, "one")
-    two, whole, _, resumed, unsharded = trained(
-        tmp_path, "sharded", "sharded_whole", "sharded_stopped", "sharded_resumed", "unsharded"
+    kinds = "two", "whole", "stopped", "resumed"
+    two, whole, _, resumed, sharded, sharded_whole, _, sharded_resumed, unsharded = trained(
+        tmp_path, *kinds, "sharded", "sharded_whole", "sharded_stopped", "sharded_resumed", "unsharded"
     )
     assert_equal(two, one, 1e-5)
     assert_equal(resumed, whole)
+    assert_equal(sharded, one, 1e-5)
+    assert_equal(sharded_resumed, sharded_whole)
     assert_equal(unsharded, whole, 1e-5)  # a checkpoint of the one strategy is one of the other
