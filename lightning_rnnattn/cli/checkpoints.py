@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -12,6 +13,7 @@ from lightning_rnnattn.cli.early import EarlyOptions
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.modules import read_checkpoint
 from lightning_rnnattn.modules.base import Vocabulary, saved_vocabularies
+from lightning_rnnattn.modules.checkpoint import shapes
 
 SEARCHED = ("last", "best")
 """Values of `--ckpt_path` that stand for a file of an earlier run."""
@@ -31,11 +33,13 @@ class CheckpointSettings:
         defaults: the parser's defaults for `model` and `data`.
         vocabularies: what the ids that the weights were trained on mean, by name.
         weights: what a new run starts from (`--init_from`).
+        shapes: those of the weights that are loaded once the model is built (`--ckpt_path`), by name.
     """
 
     defaults: dict[str, Any] = field(default_factory=dict)
     vocabularies: dict[str, Vocabulary] = field(default_factory=dict)
     weights: dict[str, Any] | None = None
+    shapes: dict[str, torch.Size] | None = None
 
     @classmethod
     def of(cls, early: EarlyOptions) -> "CheckpointSettings":
@@ -53,7 +57,7 @@ class CheckpointSettings:
         if early.ckpt_path and early.ckpt_path not in (*SEARCHED, REQUEUED):
             checkpoint = read_checkpoint(early.ckpt_path)
             specs = _specs(checkpoint, model="hyper_parameters", data="datamodule_hyper_parameters")
-            return cls(specs, saved_vocabularies(checkpoint))
+            return cls(specs, saved_vocabularies(checkpoint), shapes=shapes(checkpoint["state_dict"]))
         return cls()
 
 
@@ -133,8 +137,7 @@ def _differ(names: list[str]) -> str:
 
 def _misfits(module: LightningModule, weights: dict[str, Any]) -> list[str]:
     """The names of parameters and buffers that only one side has, or that have another shape."""
-    own = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    other = {name: tensor.shape for name, tensor in weights.items()}
+    own, other = shapes(module.state_dict()), shapes(weights)
     return [name for name in own | other if own.get(name) != other.get(name)]
 
 

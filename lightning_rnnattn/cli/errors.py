@@ -24,6 +24,8 @@ def user_error(error: BaseException) -> UserError | None:
     while cause is not None:
         if isinstance(cause, UserError):
             return cause
+        if re.match("Storage size calculation overflowed|Trying to create tensor with negative dimension", str(cause)):
+            return UserError(f"a size of the model is out of range: {cause}")
         if _is_out_of_memory(cause):
             wanted = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)|you tried to allocate (\d+ bytes)", str(cause))
             how_much = f" (for {wanted[1] or wanted[2]} more)" if wanted else ""

@@ -25,6 +25,7 @@ from lightning_rnnattn.cli.config import ConfigFile, SaveConfig
 from lightning_rnnattn.cli.early import EarlyOptions, early_options, import_modules
 from lightning_rnnattn.cli.instantiators import DataInstantiator, ModelInstantiator, optional_model_arguments
 from lightning_rnnattn.cli.messages import short_message
+from lightning_rnnattn.cli.nulls import check_nulls
 from lightning_rnnattn.cli.processes import AGAIN, PARENT, exit_code, leave_process_group, lost_process
 from lightning_rnnattn.data.examples import ExampleDataModule
 from lightning_rnnattn.errors import UserError
@@ -167,6 +168,11 @@ class TrainingCLI(LightningCLI):
                 self.config = parser.parse_object({self.command: {"model": plain}}, self.config)
         except ArgumentError as error:
             raise UserError(short_message(str(error), self._parser(self.command))) from error
+        for key in ("model", "data", "trainer.callbacks", "trainer.logger"):
+            check_nulls(self.config[self.command].get(key), key)
+        clip = self.config[self.command].trainer.gradient_clip_val
+        if clip is not None and not clip >= 0:
+            raise UserError(f"trainer.gradient_clip_val is {clip}: it must be 0 (no clipping) or more")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Makes the trainer, which checks most of its settings itself."""
@@ -191,7 +197,7 @@ class TrainingCLI(LightningCLI):
     def _add_instantiators(self) -> None:
         data = DataInstantiator(self, self.checkpoint.vocabularies)
         self.parser.add_instantiator(data, LightningDataModule)
-        self.parser.add_instantiator(ModelInstantiator(self, data), SequenceModule)
+        self.parser.add_instantiator(ModelInstantiator(self, data, self.checkpoint.shapes), SequenceModule)
 
     def before_instantiate_classes(self) -> None:
         """Adds what every run has, whatever other callbacks there are: in `fit` the guard, in `predict` the writer."""

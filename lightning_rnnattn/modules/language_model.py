@@ -49,7 +49,8 @@ class LanguageModel(SequenceModule):
         lr_scheduler: see `SequenceModule`.
 
     Raises:
-        UserError: if the recurrent network is bidirectional, the attention has no window, or a share is out of range.
+        UserError: if the recurrent network is bidirectional, the attention has no window, or a size or a share is out of
+            range.
 
     Example:
         >>> model = LanguageModel(vocab_size=65, attention=partial(Attention, score=AdditiveScore, window=32))
@@ -75,6 +76,9 @@ class LanguageModel(SequenceModule):
         for name, share in (("dropout", dropout), ("label_smoothing", label_smoothing)):
             if not 0.0 <= share < 1.0:
                 raise UserError(f"{name}={share} must lie in [0, 1)")
+        for name, size in (("vocab_size", vocab_size), ("embedding_size", embedding_size)):
+            if size < 1:
+                raise UserError(f"{name}={size}: LanguageModel needs at least 1")
         self.dropout = nn.Dropout(dropout)
         self.label_smoothing = label_smoothing
         self.embedding = self.build_embedding(vocab_size, embedding_size)
