@@ -8,11 +8,14 @@ and `NTASGD` are there to train differently.
 from lightning_rnnattn.callbacks.attention_map import AttentionMap
 from lightning_rnnattn.callbacks.best_checkpoint import BestCheckpoint
 from lightning_rnnattn.callbacks.confusion_matrix import ConfusionMatrix
+from lightning_rnnattn.callbacks.epoch_average import EpochAverage
+from lightning_rnnattn.callbacks.finite_loss import FiniteLoss
 from lightning_rnnattn.callbacks.gradient_norm import GradientNorm
 from lightning_rnnattn.callbacks.gradient_norms import GradientNorms
 from lightning_rnnattn.callbacks.highlights import Highlights
 from lightning_rnnattn.callbacks.last_checkpoint import LastCheckpoint
 from lightning_rnnattn.callbacks.length_scaled_lr import LengthScaledLR
+from lightning_rnnattn.callbacks.metrics_history import MetricsHistory
 from lightning_rnnattn.callbacks.metrics_plot import MetricsPlot
 from lightning_rnnattn.callbacks.next_steps import NextSteps
 from lightning_rnnattn.callbacks.nt_asgd import NTASGD
@@ -28,11 +31,14 @@ __all__ = [
     "AttentionMap",
     "BestCheckpoint",
     "ConfusionMatrix",
+    "EpochAverage",
+    "FiniteLoss",
     "GradientNorm",
     "GradientNorms",
     "Highlights",
     "LastCheckpoint",
     "LengthScaledLR",
+    "MetricsHistory",
     "MetricsPlot",
     "NextSteps",
     "PredictionWriter",

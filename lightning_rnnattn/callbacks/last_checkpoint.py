@@ -1,12 +1,16 @@
 """The true last checkpoint of a run."""
 
+import os
 import signal
 import threading
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import STEP_OUTPUT
@@ -22,6 +26,8 @@ class LastCheckpoint(RunCheckpoint):
     interrupted (SIGTERM, Ctrl-C). Always between two optimizer steps, so that the resumed run goes on exactly where
     this one stopped: after an error in the middle of a step the file of the last whole one is left as it was, and the
     first Ctrl-C (on one process) waits for the step to end; a second one does not wait.
+
+    The file before it stays beside it as ``last-previous.ckpt``, for the day on which the newest turns out to be damaged.
 
     `ModelCheckpoint(save_last=True)` with a ``monitor`` is something else: a copy of the best. One thing Lightning does
     not take up again: ``ReduceLROnPlateau`` misses the decision at the end of the epoch in which a run is resumed.
@@ -48,6 +54,7 @@ class LastCheckpoint(RunCheckpoint):
             enable_version_counter=False,
         )
         self._interrupted = False
+        self._before_validation = False  # whether what is being saved has its validation still to come
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Go behind the other callbacks: what they have just learnt (the best score, say) belongs in the file."""
@@ -79,6 +86,8 @@ class LastCheckpoint(RunCheckpoint):
         """Save at the interval, before a stop that comes in the middle of an epoch, and before an interruption."""
         if trainer.fit_loop._should_accumulate():
             return  # gradients that wait for more batches are in no checkpoint
+        if _validation_follows(trainer):
+            return  # saves when it starts: a run resumed from here would leave that validation out
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         # Lightning ends the epoch early when the run stops. A state saved there would skip the rest of the epoch when
         # it is resumed with more steps; this one goes on with the next batch.
@@ -87,14 +96,36 @@ class LastCheckpoint(RunCheckpoint):
         )
         if (stops or self._interrupted) and not self._should_skip_saving_checkpoint(trainer):
             self._save(trainer)
-        if self._interrupted:
-            self._interrupted = False
-            raise KeyboardInterrupt
+        self._raise_interrupt()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, if it is time to, the step that the validation follows; a run resumed from there validates first."""
+        if not validates(trainer):
+            return
+        self._before_validation = True
+        try:
+            super().on_train_batch_end(trainer, pl_module, None, None, 0)
+            if self._interrupted and not self._should_skip_saving_checkpoint(trainer):
+                self._save(trainer)
+        finally:
+            self._before_validation = False
+        self._raise_interrupt()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Make Lightning validate first when it resumes from a state that has that still to come."""
+        if self._before_validation:
+            # It does so for a run that stopped in its validation, and takes a batch that was begun for the sign of it.
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+            done = progress["total"]["completed"]
+            progress["total"] = {"ready": done + 1, "started": done + 1, "processed": done, "completed": done}
+            progress["current"] = {"ready": 0, "started": 0, "processed": 0, "completed": 0}
+            progress["is_last_batch"] = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after a validation: the same step may have been saved before it, without what it changed."""
         if validates(trainer) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._save(trainer)
+            self._raise_interrupt()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after an epoch that no validation ended."""
@@ -115,10 +146,36 @@ class LastCheckpoint(RunCheckpoint):
         batches = trainer.fit_loop.epoch_loop.batch_progress.current
         # One rank's own error finds the others elsewhere, and saving is collective; SIGTERM reaches all at one step.
         together = trainer.world_size == 1 or isinstance(exception, SIGTERMException)
-        if together and batches.ready == batches.completed and self._should_save_on_exception(trainer):
+        between_steps = batches.ready == batches.completed
+        validating = validates(trainer) and bool(trainer.validating)
+        # During a validation averaged weights stand where those of training should.
+        averaged = validating and any(isinstance(c, WeightAveraging) for c in trainer.callbacks)  # type: ignore[attr-defined]
+        whole = together and between_steps and not averaged and not self.failed
+        if whole and self._should_save_on_exception(trainer):
+            self._before_validation = validating
             self._save(trainer)
+            self._before_validation = False
         if self.last_model_path:
             rank_zero_info(f"Interrupted at step {trainer.global_step}. Resume with --ckpt_path {self.last_model_path}")
 
+    def before_replacing(self, path: Path) -> None:
+        """Keep the file before; where a file system has no hard links, there is none."""
+        previous = path.with_name(f"{path.stem}-previous{path.suffix}")
+        if path.is_file():
+            previous.unlink(missing_ok=True)
+            with suppress(OSError):
+                os.link(path, previous)
+
+    def _raise_interrupt(self) -> None:
+        if self._interrupted:
+            self._interrupted = False
+            raise KeyboardInterrupt
+
     def _save(self, trainer: Trainer) -> None:
         self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+
+def _validation_follows(trainer: Trainer) -> bool:
+    """Whether the training step that has just ended is followed by a validation."""
+    loop = trainer.fit_loop.epoch_loop
+    return not loop.val_loop.skip and loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]

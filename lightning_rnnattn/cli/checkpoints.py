@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_rnnattn.cli.config import WANDB_RUN
 from lightning_rnnattn.cli.early import EarlyOptions
@@ -13,6 +15,7 @@ from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.loggers import WandbRun
 from lightning_rnnattn.modules import read_checkpoint
 from lightning_rnnattn.modules.base import Vocabulary, saved_vocabularies
+from lightning_rnnattn.modules.checkpoint import shapes
 
 SEARCHED = ("last", "best")
 """Values of `--ckpt_path` that stand for a file of an earlier run."""
@@ -32,11 +35,13 @@ class CheckpointSettings:
         defaults: the parser's defaults for `model` and `data`.
         vocabularies: what the ids that the weights were trained on mean, by name.
         weights: what a new run starts from (`--init_from`).
+        shapes: those of the weights that are loaded once the model is built (`--ckpt_path`), by name.
     """
 
     defaults: dict[str, Any] = field(default_factory=dict)
     vocabularies: dict[str, Vocabulary] = field(default_factory=dict)
     weights: dict[str, Any] | None = None
+    shapes: dict[str, torch.Size] | None = None
 
     @classmethod
     def of(cls, early: EarlyOptions) -> "CheckpointSettings":
@@ -54,19 +59,29 @@ class CheckpointSettings:
         if early.ckpt_path and early.ckpt_path not in (*SEARCHED, REQUEUED):
             checkpoint = read_checkpoint(early.ckpt_path)
             specs = _specs(checkpoint, model="hyper_parameters", data="datamodule_hyper_parameters")
-            return cls(specs, saved_vocabularies(checkpoint))
+            return cls(specs, saved_vocabularies(checkpoint), shapes=shapes(checkpoint["state_dict"]))
         return cls()
 
 
-def earlier_checkpoint(trainer: Trainer, module: LightningModule, name: str) -> Path:
+def earlier_checkpoint(trainer: Trainer, module: LightningModule, name: str, *, needed: bool) -> Path | None:
     """The newest `last` or `best` checkpoint of an earlier run of the same model.
 
     Lightning's own `last` looks into the folder of the *new* run (`version_1`), finds nothing there and silently starts
     anew. This looks at all runs that share a logger's `save_dir` and `name`, and into the `dirpath` of the checkpoint
-    callbacks. Checkpoints of other models, and files that cannot be read or trusted, are passed over.
+    callbacks. Checkpoints of other models are passed over, and so, with a warning, are files that cannot be read or
+    trusted: the one before takes their place.
+
+    Args:
+        trainer: of the run that is to go on.
+        module: of that run.
+        name: `last` or `best`.
+        needed: whether there must be one.
+
+    Returns:
+        None where there is no checkpoint at all, and none is needed.
 
     Raises:
-        UserError: there is none; the message has what is wrong with the newest.
+        UserError: there is none, or none fits; the message has what is wrong with the newest.
     """
     folders = [Path(logger.save_dir or trainer.default_root_dir) / str(logger.name or "") for logger in trainer.loggers]
     folders += [
@@ -76,10 +91,16 @@ def earlier_checkpoint(trainer: Trainer, module: LightningModule, name: str) -> 
     found = {path for folder in folders for path in folder.rglob(f"{name}*.ckpt")}
     reasons = []
     for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        reason = _unfit(module, path)
+        try:
+            reason = _unfit(module, path)
+        except UserError as error:
+            reason = str(error)
+            rank_zero_warn(f"--ckpt_path {name} passes over {reason}")
         if reason is None:
             return path
         reasons.append(reason)
+    if not found and not needed:
+        return None
     where = " or ".join(map(str, folders))
     what = f"none of the {len(found)} fits this model" if found else "there is none of an earlier run"
     newest = f" (the newest is {reasons[0]})" if reasons else ""
@@ -107,10 +128,7 @@ def load_weights(module: LightningModule, weights: dict[str, Any], source: str) 
 
 def _unfit(module: LightningModule, path: Path) -> str | None:
     """Why a run of the module cannot go on from a checkpoint, or None where it can."""
-    try:
-        checkpoint = read_checkpoint(path)
-    except UserError as error:
-        return str(error)
+    checkpoint = read_checkpoint(path)
     own, other = _architecture(module.hparams), _architecture(checkpoint.get("hyper_parameters", {}))
     wrong = [name.lstrip("_") for name in own | other if own.get(name) != other.get(name)]
     wrong = wrong or _misfits(module, checkpoint["state_dict"])
@@ -129,8 +147,7 @@ def _differ(names: list[str]) -> str:
 
 def _misfits(module: LightningModule, weights: dict[str, Any]) -> list[str]:
     """The names of parameters and buffers that only one side has, or that have another shape."""
-    own = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    other = {name: tensor.shape for name, tensor in weights.items()}
+    own, other = shapes(module.state_dict()), shapes(weights)
     return [name for name in own | other if own.get(name) != other.get(name)]
 
 

@@ -1,5 +1,6 @@
 """Short messages for wrong input: what is wrong, and the nearest right name."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -23,6 +24,15 @@ def user_error(error: BaseException) -> UserError | None:
     while cause is not None:
         if isinstance(cause, UserError):
             return cause
+        if re.match("Storage size calculation overflowed|Trying to create tensor with negative dimension", str(cause)):
+            return UserError(f"a size of the model is out of range: {cause}")
+        if _is_out_of_memory(cause):
+            wanted = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)|you tried to allocate (\d+ bytes)", str(cause))
+            how_much = f" (for {wanted[1] or wanted[2]} more)" if wanted else ""
+            return UserError(
+                f"out of memory{how_much}: lower data.batch_size (or data.max_tokens, data.seq_len), for which"
+                " trainer.accumulate_grad_batches makes up, or the sizes of the model"
+            )
         cause = cause.__cause__
     if type(error).__name__ == "MisconfigurationException":  # Lightning's; importing it would take seconds
         return UserError(str(error))
@@ -30,6 +40,11 @@ def user_error(error: BaseException) -> UserError | None:
         first = str(error).partition("\n")[2].strip().partition("\n")[0]
         return UserError(f"the checkpoint does not fit the model: {first}")
     return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    named = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+    return named or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 def subclass_names(base: type) -> set[str]:

@@ -2,13 +2,16 @@
 
 import inspect
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, _InstantiatorFn
 
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.modules.base import Vocabulary
+from lightning_rnnattn.modules.checkpoint import misfit
 
 
 class DataInstantiator:
@@ -41,23 +44,32 @@ class ModelInstantiator:
     module's `vocab_size` is taken. Any other name works alike (a classifier's `num_labels`), with nothing to register:
     the model requires an argument, the data module has an attribute of that name. A value given by hand must agree with
     the data module's. The values travel in the checkpoint's hyper-parameters.
+
+    Args:
+        cli: whose configuration is built.
+        data: what has built, or will build, the data module.
+        expected: the shapes of the weights that are going to be loaded, where some are.
     """
 
-    def __init__(self, cli: LightningCLI, data: DataInstantiator) -> None:
+    def __init__(self, cli: LightningCLI, data: DataInstantiator, expected: Mapping[str, torch.Size] | None) -> None:
         self._build = _InstantiatorFn(cli, "model")
         self.data = data
+        self.expected = expected
 
     def __call__(self, class_type: type[LightningModule], *, applied_instantiation_links: Any, **kwargs: Any) -> Any:
         """Builds it.
 
         Raises:
-            UserError: an argument is missing, or contradicts the data.
+            UserError: an argument is missing, or contradicts the data, or the weights do not fit.
         """
         required = {name: value for name, value in kwargs.items() if _requires(class_type, name)}
         asked = {name: self._ask(class_type, name, given) for name, given in required.items()}
         # Lightning records the values of links in the hyper-parameters: these are links in all but name.
         links = {f"model.init_args.{name}": value for name, value in asked.items()} | applied_instantiation_links
-        return self._build(class_type, applied_instantiation_links=links, **(kwargs | asked))
+        build = partial(self._build, class_type, applied_instantiation_links=links, **(kwargs | asked))
+        if self.expected is not None and (wrong := misfit(build, self.expected)):
+            raise UserError(f"the checkpoint does not fit the model: {wrong}")
+        return build()
 
     def _ask(self, class_type: type[LightningModule], name: str, given: Any) -> Any:
         source = type(self.data.built).__name__

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pkgutil import resolve_name
+from textwrap import shorten
 from typing import Any, get_args
 
 from jsonargparse import ArgumentParser
@@ -50,6 +51,7 @@ def _option(match: re.Match[str], parser: ArgumentParser) -> str:
     if key:  # at the top level, where the parser knows all keys
         known = [action.dest for action in parser._actions]
         root, *_ = key.split(".")
+        key = key.partition(".init_args.")[0]
         return f"no option {key}{nearest(key, known) or nearest(root, known)}"
     close = nearest(match["name"], _arguments(_holder(match, option=True)))
     return f"no option {'.'.join([*_keys(match), match['name']])}{close}"
@@ -85,8 +87,11 @@ def _type(match: re.Match[str], parser: ArgumentParser) -> str:
     tried = re.match(r"(?:(?:\s*- )?Expected .*\n?)+", match.string[match.start() :])
     kinds = re.findall(r"Expected (?:an? )?(.+?)(?=\. Got value|$)", tried[0] if tried else match[0], re.MULTILINE)
     named = (re.sub(r"<class '([\w.]+)'>|typing\.", r"\1", kind) for kind in kinds)
-    expected = " or ".join(name for name in named if name != "NoneType") or "nothing"
-    return f"{'.'.join(_keys(match))}: expected {expected}, not {_given(match)!r}"
+    expected = " or ".join(name for name in named if name != "NoneType")
+    expected = re.sub(r"collections\.abc\.|, but got .*", "", expected, flags=re.DOTALL)
+    if expected in ("", "import path or a subclass spec"):  # what is given has the keys of a class, or should
+        expected = "the name of a class, or {class_path: its name, init_args: {its options}}"
+    return f"{'.'.join(_keys(match))}: expected {expected}, not {shorten(repr(_given(match)), 100)}"
 
 
 def _keys(match: re.Match[str]) -> list[str]:

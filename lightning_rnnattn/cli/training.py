@@ -3,6 +3,7 @@
 import logging
 import os
 import shlex
+import sys
 import warnings
 from argparse import ArgumentError
 from dataclasses import replace
@@ -20,7 +21,14 @@ from lightning.pytorch.utilities import rank_zero_info
 import lightning_rnnattn.data
 import lightning_rnnattn.layers
 import lightning_rnnattn.scores  # noqa: F401
-from lightning_rnnattn.callbacks import NextSteps, PredictionWriter, RecordWriter, RunProgress
+from lightning_rnnattn.callbacks import (
+    FiniteLoss,
+    MetricsHistory,
+    NextSteps,
+    PredictionWriter,
+    RecordWriter,
+    RunProgress,
+)
 from lightning_rnnattn.callbacks.run_record import RunRecord
 from lightning_rnnattn.cli.checkpoints import (
     REQUEUED,
@@ -34,6 +42,8 @@ from lightning_rnnattn.cli.config import ConfigFile, SaveConfig
 from lightning_rnnattn.cli.early import EarlyOptions, early_options, import_modules
 from lightning_rnnattn.cli.instantiators import DataInstantiator, ModelInstantiator, optional_model_arguments
 from lightning_rnnattn.cli.messages import short_message
+from lightning_rnnattn.cli.nulls import check_nulls
+from lightning_rnnattn.cli.processes import AGAIN, PARENT, exit_code, leave_process_group, lost_process
 from lightning_rnnattn.data.examples import ExampleDataModule
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.modules import SequenceModule
@@ -59,17 +69,37 @@ def run(command: str, args: list[str]) -> None:
 
     Raises:
         UserError: settings, files or a checkpoint that cannot be used.
+        SystemExit: where the run was stopped, with the code of `exit_code`, or lost one of its processes.
     """
     early = early_options(args)
     import_modules(early.modules)
-    with warnings.catch_warnings():
-        _silence(command)
-        TrainingCLI(command, args, early)
+    code: int | str | None = None
+    os.environ.setdefault(PARENT, str(os.getpid()))
+    try:
+        with warnings.catch_warnings():
+            _silence(command)
+            TrainingCLI(command, args, early)
+    except SystemExit as stop:
+        code = exit_code(stop)
+        if code != AGAIN:
+            raise SystemExit(code) from None
+    except RuntimeError as error:
+        if not lost_process(error):
+            raise
+        sys.stderr.write("error: another process of this run has ended; go on from its last checkpoint with the same"
+                         " command and --ckpt_path last\n")  # fmt: skip
+        sys.stderr.flush()
+        os._exit(AGAIN)  # the group is broken: nothing that waits for it may be called
+    leave_process_group()
+    if code is not None:
+        raise SystemExit(code)
 
 
 def _silence(command: str) -> None:
     """Leaves out what Lightning says that no user of this program can act upon."""
     warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)` is deprecated")
+    # Every module of this package has the hook, but only a strategy that shards uses it.
+    warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback with a model that overrides")
     if command != "fit":
         warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used to create")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
@@ -159,6 +189,18 @@ class TrainingCLI(LightningCLI):
                 self.config = parser.parse_object({self.command: {"model": partials}}, self.config)
         except ArgumentError as error:
             raise UserError(short_message(str(error), self._parser(self.command))) from error
+        for key in ("model", "data", "trainer.callbacks", "trainer.logger"):
+            check_nulls(self.config[self.command].get(key), key)
+        clip = self.config[self.command].trainer.gradient_clip_val
+        if clip is not None and not clip >= 0:
+            raise UserError(f"trainer.gradient_clip_val is {clip}: it must be 0 (no clipping) or more")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Makes the trainer, which checks most of its settings itself."""
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"trainer: {error}") from error
 
     def _other_data(self) -> bool:
         default = self.checkpoint.defaults.get("data")
@@ -172,12 +214,15 @@ class TrainingCLI(LightningCLI):
     def _add_instantiators(self) -> None:
         data = DataInstantiator(self, self.checkpoint.vocabularies)
         self.parser.add_instantiator(data, LightningDataModule)
-        self.parser.add_instantiator(ModelInstantiator(self, data), SequenceModule)
+        self.parser.add_instantiator(ModelInstantiator(self, data, self.checkpoint.shapes), SequenceModule)
 
     def before_instantiate_classes(self) -> None:
-        """Adds the record of the run, the writer of predictions and the progress bar, whatever other callbacks there are."""
+        """Adds what every run has, whatever other callbacks there are: a record, a progress bar, a guard, a writer."""
         config = self.config[self.command]
+        kinds = [resolve_name(callback.class_path) for callback in config.trainer.callbacks or []]
         added: list[Callback] = [RunRecord(self.typed)]
+        if self.command == "fit":
+            added += [kind() for kind in (FiniteLoss, MetricsHistory) if kind not in kinds]
         if self.command == "predict":
             data = resolve_name(config.data.class_path)
             writer = RecordWriter if issubclass(data, ExampleDataModule) else PredictionWriter
@@ -185,8 +230,7 @@ class TrainingCLI(LightningCLI):
         if config.quiet:
             self._hush()
         elif config.trainer.enable_progress_bar is not False:
-            given = (resolve_name(callback.class_path) for callback in config.trainer.callbacks or [])
-            added += [] if any(issubclass(callback, ProgressBar) for callback in given) else [RunProgress()]
+            added += [] if any(issubclass(kind, ProgressBar) for kind in kinds) else [RunProgress()]
         self.trainer_defaults["callbacks"] = added
 
     def _hush(self) -> None:
@@ -218,9 +262,11 @@ class TrainingCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
         if (name := kwargs.get("ckpt_path")) in SEARCHED:
-            kwargs["ckpt_path"] = earlier_checkpoint(self.trainer, self.model, name)
-            rank_zero_info(f"--ckpt_path {name}: {kwargs['ckpt_path']}")
-        if subcommand == "fit" and self.early.ckpt_path not in (None, REQUEUED):
+            kwargs["ckpt_path"] = earlier_checkpoint(self.trainer, self.model, name, needed=subcommand != "fit")
+            rank_zero_info(
+                f"--ckpt_path {name}: {kwargs['ckpt_path'] or 'there is no earlier run, so this starts anew'}"
+            )
+        if subcommand == "fit" and self.early.ckpt_path not in (None, REQUEUED) and kwargs["ckpt_path"]:
             go_on_logging(self.trainer, kwargs["ckpt_path"])
         return kwargs
 

@@ -10,6 +10,7 @@ from lightning_rnnattn.modules.neural_cache import NeuralCache
 from lightning_rnnattn.modules.schedulers import WarmupCosine, WarmupInverseSquareRoot
 from lightning_rnnattn.modules.schemes import BIO, IOB1, LabelScheme
 from lightning_rnnattn.modules.seq2seq import Seq2Seq, Seq2SeqCache
+from lightning_rnnattn.modules.sharding import Sharded
 from lightning_rnnattn.modules.tag_metrics import SentenceAccuracy, SpanF1, SpanPrecision, SpanRecall, TokenAccuracy
 from lightning_rnnattn.modules.tagger import SequenceTagger
 from lightning_rnnattn.modules.text_metrics import (
@@ -45,6 +46,7 @@ __all__ = [
     "SequenceClassifier",
     "SequenceModule",
     "SequenceTagger",
+    "Sharded",
     "ShowsAttention",
     "SpanF1",
     "SpanPrecision",

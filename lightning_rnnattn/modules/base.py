@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.modules.rng import collect_rng, set_rng
+from lightning_rnnattn.modules.sharding import shard
 from lightning_rnnattn.spec import class_path, spec
 from lightning_rnnattn.tokenizers import Tokenizer
 
@@ -97,6 +98,11 @@ class SequenceModule(L.LightningModule, ABC):
             total = total * world_size
             weight = self.trainer.strategy.reduce(weight.clone(), reduce_op="sum")
         return total / _no_zero(weight)
+
+    def configure_model(self) -> None:
+        """Spreads the module over the processes, where the strategy is `Sharded` (or another of its kind)."""
+        if self.device_mesh is not None:
+            shard(self, self.device_mesh)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and scheduler that were asked for."""

@@ -212,6 +212,10 @@ class LanguageModel(SequenceModule):
         if state["carried"] is not None:
             self._carried["train"] = Past(*state["carried"]).map(self._like_parameters)
 
+    def forget(self) -> None:
+        """Drops what training carries: the next batch starts from nothing, as after a step that was left out."""
+        self._carried.pop("train", None)
+
     def _like_parameters(self, x: Tensor) -> Tensor:
         # The run may be resumed in another precision.
         return x.to(self.device, self.dtype if x.is_floating_point() else None)  # type: ignore[arg-type]

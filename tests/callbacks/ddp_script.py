@@ -18,6 +18,7 @@ from lightning_rnnattn.callbacks import (
     SampledText,
     Throughput,
 )
+from lightning_rnnattn.cli.processes import leave_process_group
 
 
 class Dealt(Batches):
@@ -61,3 +62,5 @@ if __name__ == "__main__":
         callbacks=[PredictionWriter(os.path.join(sys.argv[1], "predictions.jsonl"))],
     )
     trainer.predict(model, Dealt(2), return_predictions=False)
+    del trainer, model
+    leave_process_group()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lightning_rnnattn.callbacks import BestCheckpoint, LastCheckpoint
+from lightning_rnnattn.errors import UserError
 
 from .tiny import Batches, TinyModel
 
@@ -44,7 +45,7 @@ class StopAt(L.Callback):
 def test_files_and_keys(fit, tmp_path):
     best, last = BestCheckpoint(), LastCheckpoint()
     trainer, _ = fit(last, best)
-    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["best.ckpt", "last.ckpt"]
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["best.ckpt", "last-previous.ckpt", "last.ckpt"]
     assert best.state_key != last.state_key
     assert best.best_model_path == str(tmp_path / "checkpoints" / "best.ckpt")
     assert torch.load(last.last_model_path, weights_only=True)["global_step"] == trainer.global_step == 16
@@ -156,6 +157,47 @@ def test_an_interrupted_run_goes_on_exactly(fit, tmp_path, how, saved, interval)
     assert_same(resumed, straight)
 
 
+class Validated(WithoutDropout):
+    """Notes at which steps it was validated, and the loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_validation_epoch_end(self):
+        if not self.trainer.sanity_checking:
+            self.seen.append(self.trainer.global_step)
+
+
+class InValidation(L.Callback):
+    """Interrupts a run in its second validation."""
+
+    def __init__(self, how):
+        self.how, self.validations = how, 0
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self.validations += batch_idx == 0
+        if self.validations == 2 and batch_idx == 0:
+            self.how(trainer)
+
+
+@pytest.mark.usefixtures("keyboard")
+@pytest.mark.parametrize("how", [sigterm, ctrl_c, error], ids=["SIGTERM", "Ctrl-C", "error"])
+@pytest.mark.parametrize("interval", [{}, {"val_check_interval": 4}], ids=["epoch", "inside"])
+def test_a_run_interrupted_in_a_validation_validates_first(fit, tmp_path, how, interval):
+    _, straight = fit(LastCheckpoint(dirpath=str(tmp_path / "straight")), kind=Validated, num_sanity_val_steps=0,
+                      **interval)  # fmt: skip
+    last = LastCheckpoint(dirpath=str(tmp_path / "stopped"))
+    with pytest.raises((SystemExit, RuntimeError)):
+        fit(last, InValidation(how), kind=Validated, num_sanity_val_steps=0, **interval)
+    step = straight.seen[1]
+    assert torch.load(last.last_model_path, weights_only=True)["global_step"] == step
+    _, resumed = fit(LastCheckpoint(dirpath=str(tmp_path / "resumed")), kind=Validated, ckpt_path=last.last_model_path,
+                     seed=7, **interval)  # fmt: skip
+    assert_same(resumed, straight)
+    assert resumed.seen == straight.seen[2 if how is ctrl_c else 1 :]  # which waits for the validation's end
+
+
 def test_accumulated_gradients_are_never_cut(fit):
     last = LastCheckpoint(every_n_train_steps=1)
     saved = []
@@ -181,8 +223,9 @@ def test_a_crash_while_saving_keeps_the_file_before(fit, monkeypatch, tmp_path):
             raise OSError("disk full")
 
     monkeypatch.setattr(L.Trainer, "save_checkpoint", crash)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="cannot be written \\(disk full\\)"):
         fit(last)
+    assert not list(tmp_path.rglob("*.partial"))
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
 
 

@@ -21,6 +21,7 @@ def test_two_processes_leave_one_run(tmp_path):
         "runs/version_0/attention/example1_step0000004.png",
         "runs/version_0/attention/example1_step0000008.png",
         "runs/version_0/checkpoints/best.ckpt",
+        "runs/version_0/checkpoints/last-previous.ckpt",
         "runs/version_0/checkpoints/last.ckpt",
         "runs/version_0/metrics.csv",
         "runs/version_0/metrics.png",

@@ -184,9 +184,21 @@ def test_last_passes_over_what_it_cannot_use(workdir, fit, fails, small, caplog)
     assert "(the newest is runs/last-v1.ckpt: not a checkpoint that can be opened safely" in line
 
 
-def test_last_without_an_earlier_run(fails, small):
-    line = fails("fit", *small, *QUIET, "--ckpt_path=last")
-    assert line == "--ckpt_path last: there is none of an earlier run under runs; leave it out to start anew"
+def test_last_without_an_earlier_run(fit, fails, small, caplog):
+    line = fails("test", *small, *QUIET, "--ckpt_path=last")
+    assert line.startswith("--ckpt_path last: there is none of an earlier run under ")
+    fit(*small, "--ckpt_path=last")  # so that one command starts a run and goes on with it
+    assert "--ckpt_path last: there is no earlier run, so this starts anew" in caplog.messages
+
+
+def test_last_uses_the_file_before_one_that_was_cut(fit, small, caplog):
+    fit(*small, "--trainer.val_check_interval=1")
+    last = Path("runs/version_0/checkpoints/last.ckpt")
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="passes over .*last.ckpt: not a checkpoint that can be opened safely"):
+        fit(*small, "--ckpt_path=last", "--trainer.val_check_interval=1")
+    assert "--ckpt_path last: runs/version_0/checkpoints/last-previous.ckpt" in caplog.messages
+    assert torch.load("runs/version_1/checkpoints/last.ckpt", weights_only=True)["global_step"] == 2
 
 
 # -- predict ----------------------------------------------------------------------------------------------------------

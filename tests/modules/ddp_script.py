@@ -8,13 +8,17 @@ import torch
 
 from lightning_rnnattn import LSTM, Attention, LanguageModel, TextDataModule, TokenEmbedding
 from lightning_rnnattn.callbacks import LastCheckpoint
+from lightning_rnnattn.cli.processes import leave_process_group
+from lightning_rnnattn.modules import Sharded
 
 STEPS, STOPPED = 30, 10  # an epoch has some 18 steps
+SAVED = {"resumed": "stopped", "sharded_resumed": "sharded_stopped", "unsharded": "sharded_stopped"}
 
 
 def run(name: str) -> None:
     L.seed_everything(1)
-    dropout = 0.0 if name in ("one", "two") else 0.3
+    dropout = 0.0 if name in ("one", "two", "sharded") else 0.3
+    sharded, stopped = name.startswith("sharded"), name.endswith("stopped")
     processes = 1 if name == "one" else 2
     data = TextDataModule("text.txt", val_fraction=0.3, batch_size=4 // processes, seq_len=8)
     model = LanguageModel(
@@ -28,8 +32,8 @@ def run(name: str) -> None:
     trainer = L.Trainer(
         accelerator="cpu",
         devices=processes,
-        strategy="ddp" if processes > 1 else "auto",
-        max_steps=STOPPED if name == "stopped" else STEPS,
+        strategy=Sharded() if sharded else "ddp" if processes > 1 else "auto",
+        max_steps=STOPPED if stopped else STEPS,
         gradient_clip_val=0.1,
         logger=False,
         enable_progress_bar=False,
@@ -37,15 +41,20 @@ def run(name: str) -> None:
         num_sanity_val_steps=0,
         callbacks=[LastCheckpoint(dirpath=f"checkpoints_{name}")],
     )
-    trainer.fit(model, data, ckpt_path="checkpoints_stopped/last.ckpt" if name == "resumed" else None)
-    assert trainer.global_step == (STOPPED if name == "stopped" else STEPS)
-    weights = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    trainer.fit(model, data, ckpt_path=f"checkpoints_{SAVED[name]}/last.ckpt" if name in SAVED else None)
+    assert trainer.global_step == (STOPPED if stopped else STEPS)
+    weights = {key: _whole(tensor).clone() for key, tensor in model.state_dict().items()}
     metrics = trainer.validate(model, data, verbose=False)[0]
     if trainer.is_global_zero:
         metrics = {key: torch.tensor(value) for key, value in metrics.items()}
         torch.save({"weights": weights, "metrics": metrics}, f"{name}.pt")
 
 
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
 if __name__ == "__main__":
     for name in sys.argv[1:]:
         run(name)
+    leave_process_group()

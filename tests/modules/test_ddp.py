@@ -20,13 +20,22 @@ def trained(folder, *runs):
     return [torch.load(folder / f"{run}.pt", weights_only=True) for run in runs]
 
 
+def assert_equal(run, other, tolerance=0.0):
+    for name, tensor in other["weights"].items():
+        torch.testing.assert_close(run["weights"][name], tensor, atol=tolerance, rtol=0, msg=name)
+    assert run["metrics"].keys() == other["metrics"].keys() >= {"val_loss", "val_perplexity"}
+    for name, value in other["metrics"].items():
+        torch.testing.assert_close(run["metrics"][name], value, atol=1e-5, rtol=1e-5, msg=name)
+
+
 def test_two_processes_equal_one_and_resume_exactly(tmp_path):
     [one] = trained(tmp_path, "one")
-    two, whole, _, resumed = trained(tmp_path, "two", "whole", "stopped", "resumed")
-    for name, tensor in one["weights"].items():
-        torch.testing.assert_close(two["weights"][name], tensor, atol=1e-5, rtol=0, msg=name)
-    assert one["metrics"].keys() == two["metrics"].keys() >= {"val_loss", "val_perplexity"}
-    for name, value in one["metrics"].items():
-        torch.testing.assert_close(two["metrics"][name], value, atol=1e-5, rtol=1e-5, msg=name)
-    for name, tensor in whole["weights"].items():
-        assert torch.equal(resumed["weights"][name], tensor), name
+    kinds = "two", "whole", "stopped", "resumed"
+    two, whole, _, resumed, sharded, sharded_whole, _, sharded_resumed, unsharded = trained(
+        tmp_path, *kinds, "sharded", "sharded_whole", "sharded_stopped", "sharded_resumed", "unsharded"
+    )
+    assert_equal(two, one, 1e-5)
+    assert_equal(resumed, whole)
+    assert_equal(sharded, one, 1e-5)
+    assert_equal(sharded_resumed, sharded_whole)
+    assert_equal(unsharded, whole, 1e-5)  # a checkpoint of the one strategy is one of the other

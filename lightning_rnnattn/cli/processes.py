@@ -1,0 +1,51 @@
+"""The end of a process: what it leaves behind, and the exit code that says how it ended."""
+
+import gc
+import os
+import re
+import signal
+
+import torch.distributed
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code after Ctrl-C, as shells have it."""
+
+PARENT = "LIGHTNING_RNNATTN_PARENT"
+"""Environment variable: the process that is starting others, if it is this one's parent it speaks for the run."""
+
+AGAIN = 75
+"""Exit code of a run that SIGTERM ended after it had saved its state: the same command goes on (``EX_TEMPFAIL``)."""
+
+
+def leave_process_group() -> None:
+    """Ends the process group while the interpreter lives; nothing where there is none.
+
+    The threads of gloo hold the tensors of finished collectives a little longer than the caller. If one lets go while
+    Python is shutting down, the process dies of "terminate called without an active exception" after a successful run.
+    The group joins its threads when its last reference is gone, so call this when models and trainers are.
+    """
+    gc.collect()  # they refer to each other, and to the group
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+        gc.collect()
+
+
+def exit_code(stop: SystemExit) -> int | str | None:
+    """The exit code of a run that was stopped: `AGAIN` after SIGTERM, `INTERRUPTED` after Ctrl-C.
+
+    Args:
+        stop: what Lightning raised; its own codes are 0 and 1.
+    """
+    if type(stop).__name__ == "SIGTERMException":
+        # Lightning's launcher, in the first process, would kill that one for any code of another it started.
+        return 0 if os.environ.get(PARENT) == str(os.getppid()) else AGAIN
+    if isinstance(stop.__context__, KeyboardInterrupt):
+        return INTERRUPTED
+    return stop.code
+
+
+def lost_process(error: RuntimeError) -> bool:
+    """Whether an error of a collective says that another process is gone."""
+    return bool(
+        re.search(r"gloo.*(Connection (closed|reset) by peer|Broken pipe)|NCCL.*remote process", str(error), re.S)
+    )

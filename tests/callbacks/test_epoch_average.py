@@ -1,0 +1,65 @@
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+
+from lightning_rnnattn.callbacks import EpochAverage, LastCheckpoint
+from lightning_rnnattn.errors import UserError
+
+from .test_checkpoints import InValidation, WithoutDropout, assert_same, sigterm
+
+
+class Weights(Callback):
+    """Notes the weights that are validated, and those of training at the ends of epochs."""
+
+    def __init__(self):
+        self.validated, self.trained = [], []
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        if batch_idx == 0:
+            self.validated.append(pl_module.output.weight.detach().clone())
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.trained.append(pl_module.output.weight.detach().clone())
+
+
+def test_mean_of_the_ends_of_epochs(fit):
+    weights = Weights()
+    _, model = fit(EpochAverage(start=1), weights, max_epochs=4)
+    first, *counted = weights.trained
+    torch.testing.assert_close(weights.validated[0], first, rtol=0, atol=0)
+    for epochs, validated in enumerate(weights.validated[1:], 1):
+        torch.testing.assert_close(validated, torch.stack(counted[:epochs]).mean(0))
+    torch.testing.assert_close(model.output.weight, torch.stack(counted).mean(0))
+
+
+def test_without_validation(fit):
+    weights = Weights()
+    _, model = fit(EpochAverage(), weights, max_epochs=3, limit_val_batches=0)
+    torch.testing.assert_close(model.output.weight, torch.stack(weights.trained).mean(0))
+
+
+@pytest.mark.parametrize("average", [lambda: EpochAverage(start=1), lambda: EMAWeightAveraging(decay=0.9)])
+@pytest.mark.parametrize("interval", [{}, {"val_check_interval": 4}], ids=["epoch", "inside"])
+@pytest.mark.parametrize("stop", [{"max_steps": 11, "max_epochs": None}, {"max_epochs": 2}, {"max_epochs": 1}], ids=str)
+def test_resumes_exactly(fit, tmp_path, average, interval, stop):
+    _, straight = fit(average(), LastCheckpoint(), kind=WithoutDropout, max_epochs=4, **interval)
+    last = LastCheckpoint(dirpath=str(tmp_path / "stopped"))
+    fit(average(), last, kind=WithoutDropout, **stop, **interval)
+    _, resumed = fit(average(), LastCheckpoint(dirpath=str(tmp_path / "resumed")), kind=WithoutDropout, max_epochs=4,
+                     ckpt_path=last.last_model_path, seed=7, **interval)  # fmt: skip
+    assert_same(resumed, straight)
+
+
+def test_resumes_exactly_after_a_stop_in_a_validation(fit, tmp_path):
+    _, straight = fit(EMAWeightAveraging(decay=0.9), kind=WithoutDropout)
+    last = LastCheckpoint(dirpath=str(tmp_path / "stopped"), every_n_train_steps=1)
+    with pytest.raises(SystemExit):
+        fit(EMAWeightAveraging(decay=0.9), last, InValidation(sigterm), kind=WithoutDropout)
+    _, resumed = fit(EMAWeightAveraging(decay=0.9), LastCheckpoint(), kind=WithoutDropout, seed=7,
+                     ckpt_path=last.last_model_path)  # fmt: skip
+    assert_same(resumed, straight)
+
+
+def test_a_negative_start():
+    with pytest.raises(UserError, match="start is -1"):
+        EpochAverage(start=-1)
