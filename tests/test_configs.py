@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import struct
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,7 +26,13 @@ TINY = [
     "--model.rnn.hidden_size=8",
     "--data.batch_size=2",
 ]
-NO_STREAM = ["quickstart_classify.yaml", "sst2/self_attentive.yaml", "ud_ewt/tagger.yaml"]
+NO_STREAM = [
+    "mnist/pixels.yaml",
+    "mnist/rows.yaml",
+    "quickstart_classify.yaml",
+    "sst2/self_attentive.yaml",
+    "ud_ewt/tagger.yaml",
+]
 STREAM = ["--data.seq_len=8"]
 TAGGED = [("It", "PRON"), ("is", "AUX"), ("a", "DET"), ("truth", "NOUN")]
 FILES = ["--data.train_files=text.txt", "--data.val_files=text.txt"]
@@ -35,6 +42,8 @@ EXTRA = {
     "wikitext2/lm.yaml": ["--data.dataset=null", *FILES],
     "logger/wandb.yaml": ["--trainer.logger.offline=true"],
     "sst2/self_attentive.yaml": ["--data.train_files=labels.txt", "--data.val_files=labels.txt"],
+    "mnist/pixels.yaml": ["--data.folder=mnist", "--data.val_fraction=0.5"],
+    "mnist/rows.yaml": ["--data.folder=mnist", "--data.val_fraction=0.5"],
     "quickstart.yaml": ["--trainer.val_check_interval=2"],
     "quickstart_classify.yaml": ["--trainer.val_check_interval=2"],
     "tinyshakespeare/lm.yaml": ["--trainer.val_check_interval=2"],
@@ -58,6 +67,11 @@ def workdir(tmp_path, cache, monkeypatch):
     words = (f"{i}\t{word}\t_\t{label}" + 6 * "\t_" + "\n" for i, (word, label) in enumerate(TAGGED, start=1))
     (tmp_path / "tags.conllu").write_text(("".join(words) + "\n") * 5)
     (tmp_path / "labels.txt").write_text("1 a fine film\n0 a dull one\n" * 3)
+    (tmp_path / "mnist").mkdir()
+    for part in ("train", "t10k"):
+        pixels, labels = bytes(range(16)) * 8, bytes([0, 1] * 4)
+        (tmp_path / f"mnist/{part}-images-idx3-ubyte").write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, 8, 4, 4) + pixels)
+        (tmp_path / f"mnist/{part}-labels-idx1-ubyte").write_bytes(struct.pack(">4BI", 0, 0, 8, 1, 8) + labels)
     return tmp_path
 
 

@@ -16,6 +16,8 @@ from lightning_rnnattn import (
     Entmax15,
     GeneralScore,
     LanguageModel,
+    MinGRU,
+    MinLSTM,
     Residual,
     TextDataModule,
     UserError,
@@ -25,7 +27,7 @@ from lightning_rnnattn.modules import LossMetric
 from lightning_rnnattn.tokenizers import BPETokenizer, CharTokenizer, WordTokenizer
 
 V = 11
-RNNS = [LSTM, GRU, partial(Elman, num_layers=2, residual=True)]
+RNNS = [LSTM, GRU, partial(Elman, num_layers=2, residual=True), MinGRU, partial(MinLSTM, num_layers=2)]
 ATTENTIONS = [
     None,
     partial(Attention, score=AdditiveScore, window=4),
