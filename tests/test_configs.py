@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import struct
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,7 +28,14 @@ TINY = [
 RNN = ["--model.rnn.hidden_size=8"]
 PAIRS = ["quickstart_g2p.yaml", "cmudict/g2p.yaml", "multi30k/bahdanau.yaml", "multi30k/luong.yaml"]
 PAIRED = ["--model.encoder.hidden_size=8", "--model.decoder.rnn.hidden_size=16", "--trainer.val_check_interval=2"]
-NO_STREAM = [*PAIRS, "quickstart_classify.yaml", "sst2/self_attentive.yaml", "ud_ewt/tagger.yaml"]
+NO_STREAM = [
+    *PAIRS,
+    "mnist/pixels.yaml",
+    "mnist/rows.yaml",
+    "quickstart_classify.yaml",
+    "sst2/self_attentive.yaml",
+    "ud_ewt/tagger.yaml",
+]
 STREAM = ["--data.seq_len=8"]
 TAGGED = [("It", "PRON"), ("is", "AUX"), ("a", "DET"), ("truth", "NOUN")]
 SIDES = ("train_source", "train_target", "val_source", "val_target")
@@ -41,6 +49,8 @@ EXTRA = {
     "sst2/self_attentive.yaml": ["--data.train_files=labels.txt", "--data.val_files=labels.txt"],
     "multi30k/bahdanau.yaml": [f"--data.{side}=text.txt" for side in SIDES],
     "multi30k/luong.yaml": [f"--data.{side}=text.txt" for side in SIDES],
+    "mnist/pixels.yaml": ["--data.folder=mnist", "--data.val_fraction=0.5"],
+    "mnist/rows.yaml": ["--data.folder=mnist", "--data.val_fraction=0.5"],
     "quickstart.yaml": ["--trainer.val_check_interval=2"],
     "quickstart_classify.yaml": ["--trainer.val_check_interval=2"],
     "tinyshakespeare/lm.yaml": ["--trainer.val_check_interval=2"],
@@ -64,6 +74,11 @@ def workdir(tmp_path, cache, monkeypatch):
     words = (f"{i}\t{word}\t_\t{label}" + 6 * "\t_" + "\n" for i, (word, label) in enumerate(TAGGED, start=1))
     (tmp_path / "tags.conllu").write_text(("".join(words) + "\n") * 5)
     (tmp_path / "labels.txt").write_text("1 a fine film\n0 a dull one\n" * 3)
+    (tmp_path / "mnist").mkdir()
+    for part in ("train", "t10k"):
+        pixels, labels = bytes(range(16)) * 8, bytes([0, 1] * 4)
+        (tmp_path / f"mnist/{part}-images-idx3-ubyte").write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, 8, 4, 4) + pixels)
+        (tmp_path / f"mnist/{part}-labels-idx1-ubyte").write_bytes(struct.pack(">4BI", 0, 0, 8, 1, 8) + labels)
     return tmp_path
 
 

@@ -38,8 +38,8 @@ def gradient_figure(lines: Sequence[tuple[int, Sequence[tuple[int, float]]]], *,
     for step, points in lines:
         norms = np.array([norm if 0 < norm < np.inf else np.nan for _, norm in points])
         largest = max(largest, np.nan_to_num(norms).max(initial=0.0))
-        style = {"linewidth": 2.2, "zorder": 3} if step == steps[-1] else {"linewidth": 1.2, "zorder": 2}
-        axes.plot([t for t, _ in points], norms, color=colours(scale(step)), **style)
+        width = 2.2 if step == steps[-1] else 1.2
+        axes.plot([t for t, _ in points], norms, color=colours(scale(step)), linewidth=width)
     if largest:
         low, high = axes.get_ylim()
         axes.set_ylim(max(low, largest * 10.0**-_DECADES), high)

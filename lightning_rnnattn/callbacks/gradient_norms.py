@@ -67,9 +67,7 @@ class GradientNorms(Observer):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a network without a state that runs from step to step."""
         if getattr(pl_module.rnn, "bidirectional", False):
-            raise UserError(
-                "GradientNorms: the network is bidirectional: no state runs from step to step; leave it out"
-            )
+            raise UserError("GradientNorms: the network is bidirectional: no state runs through time; leave it out")
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -97,7 +95,7 @@ class GradientNorms(Observer):
         self._record.append((trainer.global_step, points))
         if writes(trainer):
             self.path = self.folder / self.filename
-            save_figure(gradient_figure(self._record, title="What reaches each step"), self.path)
+            save_figure(gradient_figure(self._record, title="Gradients through time"), self.path)
             log_image(trainer, self.path.stem, self.path, caption=f"step {trainer.global_step}")
 
 

@@ -3,12 +3,10 @@
 Letters: B batch, T time, N hidden_size.
 """
 
-from abc import abstractmethod
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lightning_rnnattn.layers.rnn import StackedRNN, State
 from lightning_rnnattn.ops.masks import lengths_mask
@@ -18,18 +16,14 @@ from lightning_rnnattn.ops.scan import gated_scan
 class MinRNN(StackedRNN):
     """A stack of layers that forget as much as they take in, with gates that depend on the input of a step alone.
 
-    A subclass says how, in `gates`. A layer's products run over all steps at once, and `gated_scan` makes its states;
-    nothing else is sequential. For the arguments see `StackedRNN`.
+    A layer's products run over all steps at once, and `gated_scan` makes its states; nothing else is sequential. For
+    the arguments see `StackedRNN`.
 
     Attributes:
-        num_parts: how many linear maps of the input `gates` takes.
+        num_parts: how many linear maps of the input there are: update and candidate; or these and forget.
     """
 
     num_parts: ClassVar[int]
-
-    @abstractmethod
-    def gates(self, *parts: Tensor) -> tuple[Tensor, Tensor]:
-        """From linear maps of the inputs, each (B, T, N), to update and candidate (B, T, N) of `gated_scan`."""
 
     def build_kernel(self, input_size: int, hidden_size: int, num_layers: int) -> nn.Module:
         """The linear maps of a layer, those of the second direction after those of the first."""
@@ -41,12 +35,12 @@ class MinRNN(StackedRNN):
         mask = None if lengths is None else lengths_mask(lengths, x.shape[1]).to(x.device).unsqueeze(-1)
         outputs, states = [], []
         for direction in range(len(parts) // self.num_parts):
-            update, candidate = self.gates(*parts[direction * self.num_parts : (direction + 1) * self.num_parts])
+            update, candidate, *forget = parts[direction * self.num_parts : (direction + 1) * self.num_parts]
             if mask is not None:
                 update = update.masked_fill(~mask, -torch.inf)  # past the end the state stays
             assert state is None or isinstance(state, Tensor)
             before = None if state is None else state[direction]
-            h = gated_scan(update, candidate, before, reverse=direction == 1)
+            h = gated_scan(update, candidate, forget[0] if forget else None, before, reverse=direction == 1)
             states.append(h[:, 0 if direction == 1 else -1])
             outputs.append(h)
         output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
@@ -66,11 +60,6 @@ class MinGRU(MinRNN):
 
     num_parts = 2
 
-    def gates(self, *parts: Tensor) -> tuple[Tensor, Tensor]:
-        """See `MinRNN.gates`."""
-        update, candidate = parts
-        return update, candidate
-
 
 class MinLSTM(MinRNN):
     r"""The LSTM without its output gate, its gates of the input alone and of sum one (Feng et al. 2024).
@@ -79,13 +68,8 @@ class MinLSTM(MinRNN):
         f_t &= \sigma(W_f x_t + b_f), \quad i_t = \sigma(W_i x_t + b_i), \quad \tilde h_t = g(W_h x_t + b_h) \\
         h_t &= \frac{f_t}{f_t + i_t} \odot h_{t-1} + \frac{i_t}{f_t + i_t} \odot \tilde h_t
 
-    with g as in `MinGRU`; the state is h alone. The second quotient is :math:`\sigma(\log i_t - \log f_t)`, which holds
-    where both gates underflow. For the arguments see `StackedRNN`.
+    with g as in `MinGRU`; the state is h alone. The quotients hold where both gates underflow. For the arguments see
+    `StackedRNN`.
     """
 
     num_parts = 3
-
-    def gates(self, *parts: Tensor) -> tuple[Tensor, Tensor]:
-        """See `MinRNN.gates`."""
-        forget, enter, candidate = parts
-        return F.logsigmoid(enter) - F.logsigmoid(forget), candidate

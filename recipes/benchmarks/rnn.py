@@ -2,22 +2,29 @@
 
     python recipes/benchmarks/rnn.py [--quick] [--threads N] [--device cuda]
 
-The same kernels do the work, so what is measured is the price of one interface: states, lengths, layers one by one.
+Elman, LSTM and GRU run torch's kernels, so what is measured is the price of one interface: states, lengths, layers one
+by one. MinGRU and MinLSTM are scans: they are measured against nn.GRU of their size over the 784 pixels of an MNIST
+image, and over sequences of growing length.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from harness import Timing, environment, interleave, parser, save, table
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from lightning_rnnattn.layers import GRU, LSTM, Elman
+from lightning_rnnattn.layers import GRU, LSTM, Elman, MinGRU, MinLSTM
 
 SIZES = [(32, 64, 256, 2), (64, 35, 650, 2)]  # B, T, hidden size, layers
 QUICK_SIZES = [(8, 16, 64, 2)]
+PIXELS = [(32, 784, 1, 128, 1), (32, 784, 128, 128, 2), (16, 784, 256, 256, 2)]  # B, T, input and hidden size, layers
+QUICK_PIXELS = [(8, 64, 1, 32, 1)]
+LENGTHS, QUICK_LENGTHS = (196, 392, 784, 1568, 3136), (32, 64, 128)
 KINDS = ((Elman, nn.RNN), (LSTM, nn.LSTM), (GRU, nn.GRU))
 
 
@@ -52,11 +59,55 @@ def pairs(size: tuple[int, int, int, int], device: str) -> dict[str, tuple[Calla
     return made
 
 
+def call(network: nn.Module, x: Tensor) -> Callable[[], None]:
+    """A training step of a network, without the optimizer's."""
+    return partial(step, network, list(network.parameters()), x)
+
+
+def scans(size: tuple[int, ...], device: str) -> dict[str, Callable[[], None]]:
+    """Parallel-scan cells, and torch's cells of their size."""
+    batch, steps, features, hidden, layers = size
+    x = torch.randn(batch, steps, features, device=device)
+    made: dict[str, nn.Module] = {
+        kind.__name__: kind(features, hidden, num_layers=layers) for kind in (MinGRU, MinLSTM)
+    }
+    made |= {f"nn.{kind.__name__}": kind(features, hidden, layers, batch_first=True) for kind in (nn.GRU, nn.LSTM)}
+    return {name: call(network.to(device), x) for name, network in made.items()}
+
+
+def growth(lengths: tuple[int, ...], device: str) -> dict[str, tuple[float, dict[int, Timing]]]:
+    """For each kind of network, p of the time's growth as length^p (by least squares), and the times."""
+    networks = {"MinGRU": MinGRU(64, 64), "MinLSTM": MinLSTM(64, 64), "nn.GRU": nn.GRU(64, 64, batch_first=True)}
+    inputs = {length: torch.randn(16, length, 64, device=device) for length in lengths}
+    keys = [(name, length) for name in networks for length in lengths]
+    calls = {f"{name} {length}": call(networks[name].to(device), inputs[length]) for name, length in keys}
+    times = interleave(calls, seconds=8)
+    found = {}
+    for name in networks:
+        own = {length: times[f"{name} {length}"] for length in lengths}
+        logs = [math.log(timing.fastest) for timing in own.values()]
+        found[name] = (float(np.polyfit(np.log(lengths), logs, 1)[0]), own)
+    return found
+
+
 def main() -> None:
     """Runs everything."""
     options = parser(__doc__.split("\n", 1)[0]).parse_args()
     torch.set_num_threads(options.threads)
     results: list[dict[str, Any]] = []
+    for size in QUICK_PIXELS if options.quick else PIXELS:
+        times = interleave(scans(size, options.device), seconds=8)
+        print(f"B×T×input×hidden×layers = {'×'.join(map(str, size))}\n")
+        rows = [(name, str(timing), f"{times['nn.GRU'].over(timing):.1f}") for name, timing in times.items()]
+        print(table(("network", "ms", "times as fast as nn.GRU"), rows), end="\n\n", flush=True)
+        results += [{"size": size, "network": name, **timing.summary()} for name, timing in times.items()]
+    lengths = QUICK_LENGTHS if options.quick else LENGTHS
+    rows = []
+    for name, (exponent, by_length) in growth(lengths, options.device).items():
+        rows.append((name, *(f"{1e3 * timing.fastest:.3g}" for timing in by_length.values()), f"{exponent:.2f}"))
+        results.append({"network": name, "exponent": exponent, "fastest": [t.fastest for t in by_length.values()]})
+    print("B×input×hidden×layers = 16×64×64×1, fastest of the rounds in ms; time grows as T^p\n")
+    print(table(("network", *(f"T = {length}" for length in lengths), "p"), rows), end="\n\n", flush=True)
     for size in QUICK_SIZES if options.quick else SIZES:
         rows = []
         for name, (mine, theirs) in pairs(size, options.device).items():

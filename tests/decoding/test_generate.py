@@ -3,17 +3,28 @@ from functools import partial
 import pytest
 import torch
 
-from lightning_rnnattn import AdditiveScore, Attention, LanguageModel, TokenEmbedding, UserError, generate
+from lightning_rnnattn import (
+    LSTM,
+    AdditiveScore,
+    Attention,
+    LanguageModel,
+    MinGRU,
+    MinLSTM,
+    TokenEmbedding,
+    UserError,
+    generate,
+)
 from lightning_rnnattn.decoding.filters import keep_top_k, keep_top_p
 from lightning_rnnattn.decoding.generate import choose
 
 V = 9
 
 
-@pytest.fixture
-def model():
+@pytest.fixture(params=[LSTM, MinGRU, MinLSTM])
+def model(request):
     attention = partial(Attention, score=AdditiveScore, window=4)
-    model = LanguageModel(V, partial(TokenEmbedding, embedding_size=8), attention=attention, dropout=0.5).double()
+    embedding = partial(TokenEmbedding, embedding_size=8)
+    model = LanguageModel(V, embedding, rnn=request.param, attention=attention, dropout=0.5).double()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return model

@@ -6,10 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_rnnattn import GRU, LSTM, RNN, Elman, UserError
+from lightning_rnnattn import GRU, LSTM, RNN, Elman, MinGRU, MinLSTM, UserError
 from lightning_rnnattn.layers import map_state
 
-CELLS = [LSTM, GRU, Elman, partial(Elman, relu=True)]
+KERNELS = [LSTM, GRU, Elman, partial(Elman, relu=True)]
+CELLS = [*KERNELS, MinGRU, MinLSTM]
 B, T, D, N = 3, 6, 4, 5
 OPTIONS = [
     {},
@@ -27,7 +28,7 @@ def states_equal(a, b):
     return all(flags)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", KERNELS)
 def test_plain_stacks_are_torchs_own(cell):
     rnn = cell(D, N, num_layers=2, bidirectional=True)
     x = torch.randn(B, T, D)

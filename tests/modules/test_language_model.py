@@ -17,6 +17,8 @@ from lightning_rnnattn import (
     Features,
     GeneralScore,
     LanguageModel,
+    MinGRU,
+    MinLSTM,
     NeuralCache,
     Residual,
     TextDataModule,
@@ -28,7 +30,7 @@ from lightning_rnnattn.modules import LossMetric
 from lightning_rnnattn.tokenizers import BPETokenizer, CharTokenizer, WordTokenizer
 
 V = 11
-RNNS = [LSTM, GRU, partial(Elman, num_layers=2, residual=True)]
+RNNS = [LSTM, GRU, partial(Elman, num_layers=2, residual=True), MinGRU, partial(MinLSTM, num_layers=2)]
 ATTENTIONS = [
     None,
     partial(Attention, score=AdditiveScore, window=4),

@@ -7,24 +7,34 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lightning_rnnattn.ops.scan import native
 from lightning_rnnattn.ops.scan.scan import linear_scan, refuse_second_derivative, runs_natively, start_or_zeros
 
 
-def gated_scan(update: Tensor, candidate: Tensor, start: Tensor | None = None, *, reverse: bool = False) -> Tensor:
+def gated_scan(
+    update: Tensor,
+    candidate: Tensor,
+    forget: Tensor | None = None,
+    start: Tensor | None = None,
+    *,
+    reverse: bool = False,
+) -> Tensor:
     r"""All states of a network that forgets as much as it takes in (Feng et al. 2024, appendix B).
 
     .. math::
-        h_t = (1 - z_t) \odot h_{t-1} + z_t \odot g(c_t), \qquad z_t = \sigma(u_t), \qquad
+        h_t = (1 - z_t) \odot h_{t-1} + z_t \odot g(c_t), \qquad
         g(c) = \begin{cases} c + \frac{1}{2} & c \ge 0 \\ \sigma(c) & c < 0 \end{cases}
 
-    The paper takes logarithms, for which it needs positive states. Here none are taken: coefficients in (0, 1) are
-    stable as they are, and a state of any sign can be given.
+    with :math:`z_t = \sigma(u_t)`, or, with a forget gate, :math:`z_t = \sigma(u_t) / (\sigma(u_t) + \sigma(f_t))`. The
+    paper takes logarithms of it all, for which it needs positive states. Here none are taken: coefficients in (0, 1)
+    are stable as they are, and a state of any sign can be given.
 
     Args:
         update: u (B, T, D), T at least 1; where it is minus infinity, the state stays.
         candidate: c (B, T, D).
+        forget: f (B, T, D), or None.
         start: (B, D), the state before the first step; zeros where None.
         reverse: whether time runs from the last step to the first.
 
@@ -41,44 +51,41 @@ def gated_scan(update: Tensor, candidate: Tensor, start: Tensor | None = None, *
     """
     dtype = torch.promote_types(candidate.dtype, torch.float32)
     state = start_or_zeros(update, candidate, start, dtype)
-    wide = update.to(dtype), candidate.to(dtype)
+    update, wide, forget = update.to(dtype), candidate.to(dtype), None if forget is None else forget.to(dtype)
     if dtype == torch.float32 and runs_natively(candidate.device):
-        h: Tensor = gated_op(*wide, state, reverse)
+        h: Tensor = gated_op(update, wide, forget, state, reverse)
     else:
-        z = wide[0].sigmoid()
-        h = linear_scan(1 - z, z * positive(wide[1]), state, reverse=reverse)
+        # A quotient of two gates that both underflow is still right by the difference of their logarithms.
+        z = (update if forget is None else F.logsigmoid(update) - F.logsigmoid(forget)).sigmoid()
+        h = linear_scan(1 - z, z * (wide.relu() + wide.clamp(max=0.0).sigmoid()), state, reverse=reverse)
     return h.to(candidate.dtype)
 
 
-def positive(x: Tensor) -> Tensor:
-    """The activation g: x + ½ where x ≥ 0, else σ(x)."""
-    return x.relu() + x.clamp(max=0.0).sigmoid()
-
-
 @torch.library.custom_op("lightning_rnnattn::gated_scan", mutates_args=())
-def gated_op(update: Tensor, candidate: Tensor, start: Tensor, reverse: bool) -> Tensor:
+def gated_op(update: Tensor, candidate: Tensor, forget: Tensor | None, start: Tensor, reverse: bool) -> Tensor:
     """See `gated_scan`."""
-    return native.gated_scan(update, candidate, start, reverse)
+    return native.gated_scan(update, candidate, forget, start, reverse)
 
 
 @torch.library.custom_op("lightning_rnnattn::gated_scan_backward", mutates_args=())
 def gated_backward_op(
-    grad: Tensor, update: Tensor, candidate: Tensor, start: Tensor, h: Tensor, reverse: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """From the gradient of h, those of update, candidate and start."""
-    return native.gated_scan_backward(grad.contiguous(), update, candidate, start, h, reverse)
+    grad: Tensor, update: Tensor, candidate: Tensor, forget: Tensor | None, start: Tensor, h: Tensor, reverse: bool
+) -> list[Tensor]:
+    """From the gradient of h, those of update, candidate, forget where there is one, and start."""
+    return native.gated_scan_backward(grad.contiguous(), update, candidate, forget, start, h, reverse)
 
 
 @gated_op.register_fake
-def _(update: Tensor, candidate: Tensor, start: Tensor, reverse: bool) -> Tensor:
+def _(update: Tensor, candidate: Tensor, forget: Tensor | None, start: Tensor, reverse: bool) -> Tensor:
     return update.new_empty(update.shape)
 
 
 @gated_backward_op.register_fake
 def _(
-    grad: Tensor, update: Tensor, candidate: Tensor, start: Tensor, h: Tensor, reverse: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    return update.new_empty(update.shape), update.new_empty(update.shape), torch.empty_like(start)
+    grad: Tensor, update: Tensor, candidate: Tensor, forget: Tensor | None, start: Tensor, h: Tensor, reverse: bool
+) -> list[Tensor]:
+    gates = [x for x in (update, candidate, forget) if x is not None]
+    return [*(x.new_empty(x.shape) for x in gates), torch.empty_like(start)]
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -87,7 +94,8 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return *gated_backward_op(grad, *ctx.saved_tensors, ctx.reverse), None
+    grad_update, grad_candidate, *grad_forget, grad_start = gated_backward_op(grad, *ctx.saved_tensors, ctx.reverse)
+    return grad_update, grad_candidate, grad_forget[0] if grad_forget else None, grad_start, None
 
 
 gated_op.register_autograd(_backward, setup_context=_save)

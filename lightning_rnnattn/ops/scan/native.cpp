@@ -1,7 +1,7 @@
 // Linear recurrences and their gradients on a CPU: the loops behind native.py.
 //
 // Letters: B batch, T time, D features. Arrays are contiguous: (B, T, D), the state before and its gradient (B, D); but
-// for update and candidate, whose rows lie `update_row` and `candidate_row` numbers apart. Time runs backwards where
+// for update, candidate and forget, whose rows lie as many numbers apart as `..._row` says. Time runs backwards where
 // `reverse` is set: what is written t-1 is t+1 then.
 //
 // The loops are as fast as memory gives and takes the arrays: steps follow one another, features go side by side.
@@ -18,10 +18,10 @@ constexpr int64_t BLOCK = 512;  // features of one thread: whole lines of the ca
 inline float larger(float x, float y) { return x > y ? x : y; }
 inline float smaller(float x, float y) { return x < y ? x : y; }
 
-// e^x to 2 units in the last place, in instructions that the compiler can do for many x at once; x beyond ±87 counts as
-// ±87.
+// e^x to 2 units in the last place, zero or infinity where that is beyond what float32 holds, in instructions that the
+// compiler can do for many x at once.
 inline float exponential(float x) {
-    x = smaller(larger(x, -87.0f), 87.0f);
+    x = smaller(larger(x, -88.0f), 89.0f);
     const float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;  // the nearest integer, by what float32 drops
     const float r = x - n * 0.693359375f + n * 2.12194440e-4f;      // log 2 in two parts: n times the first is exact
     float p = 1.9875691500e-4f;
@@ -38,6 +38,32 @@ inline float exponential(float x) {
 }
 
 inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+
+// The share z of the candidate, and its slopes.
+struct Share {
+    float value, by_update, by_forget;
+};
+
+// z = sigmoid(u).
+struct Single {
+    static constexpr bool forgets = false;
+    static Share share(float u, float) {
+        const float z = sigmoid(u);
+        return {z, z * (1.0f - z), 0.0f};
+    }
+};
+
+// z = sigmoid(u) / (sigmoid(u) + sigmoid(f)) = (1 + e^-f) / (2 + e^-u + e^-f), by e^m, the largest of the terms.
+struct Pair {
+    static constexpr bool forgets = true;
+    static Share share(float u, float f) {
+        u = -larger(u, -1e30f), f = -larger(f, -1e30f);
+        const float m = larger(larger(u, f), 0.0f);
+        const float one = exponential(-m), eu = exponential(u - m), ef = exponential(f - m);
+        const float inverse = 1.0f / (one + one + eu + ef), z = (one + ef) * inverse;
+        return {z, z * eu * inverse, -(one + eu) * inverse * ef * inverse};
+    }
+};
 
 // h[t] = a[t] h[t-1] + b[t].
 template <typename Real>
@@ -84,14 +110,12 @@ void scan_backward(const Real* grad, const Real* a, const Real* start, const Rea
     }
 }
 
-}  // namespace
-
-extern "C" {
-
-// With z = sigmoid(update) and g the activation of the candidate, x + 1/2 or, below zero, sigmoid(x):
+// With z the share, and g the activation of the candidate, x + 1/2 or, below zero, sigmoid(x):
 // h[t] = h[t-1] + z[t] (g[t] - h[t-1]).
-void gated_scan(const float* update, const float* candidate, const float* start, float* h, int64_t B, int64_t T,
-                int64_t D, int64_t reverse, int64_t update_row, int64_t candidate_row) {
+template <typename Gates>
+void gated_scan(const float* update, const float* candidate, const float* forget, const float* start, float* h,
+                int64_t B, int64_t T, int64_t D, int64_t reverse, int64_t update_row, int64_t candidate_row,
+                int64_t forget_row) {
     const int64_t step = reverse ? -1 : 1;
 #pragma omp parallel for collapse(2)
     for (int64_t n = 0; n < B; ++n) {
@@ -101,11 +125,12 @@ void gated_scan(const float* update, const float* candidate, const float* start,
             const float* before = start + n * D + d;
             for (int64_t t = 0; t < T; ++t, row += step) {
                 const float *u = update + row * update_row + d, *c = candidate + row * candidate_row + d;
+                const float* f = forget + row * forget_row + d;
                 float* out = h + row * D + d;
 #pragma omp simd
                 for (int64_t i = 0; i < size; ++i) {
                     const float g = larger(c[i], 0.0f) + sigmoid(smaller(c[i], 0.0f));
-                    out[i] = before[i] + sigmoid(u[i]) * (g - before[i]);
+                    out[i] = before[i] + Gates::share(u[i], f[i]).value * (g - before[i]);
                 }
                 before = out;
             }
@@ -113,9 +138,11 @@ void gated_scan(const float* update, const float* candidate, const float* start,
     }
 }
 
-void gated_scan_backward(const float* grad, const float* update, const float* candidate, const float* start,
-                         const float* h, float* grad_update, float* grad_candidate, float* grad_start, int64_t B,
-                         int64_t T, int64_t D, int64_t reverse, int64_t update_row, int64_t candidate_row) {
+template <typename Gates>
+void gated_scan_backward(const float* grad, const float* update, const float* candidate, const float* forget,
+                         const float* start, const float* h, float* grad_update, float* grad_candidate,
+                         float* grad_forget, float* grad_start, int64_t B, int64_t T, int64_t D, int64_t reverse,
+                         int64_t update_row, int64_t candidate_row, int64_t forget_row) {
     const int64_t step = reverse ? -1 : 1;
 #pragma omp parallel for collapse(2)
     for (int64_t n = 0; n < B; ++n) {
@@ -126,20 +153,28 @@ void gated_scan_backward(const float* grad, const float* update, const float* ca
             std::fill(carried, carried + size, 0.0f);
             for (int64_t t = T; t-- > 0; row -= step) {
                 const float *u = update + row * update_row + d, *c = candidate + row * candidate_row + d;
+                const float* f = forget + row * forget_row + d;
                 const float *before = t ? h + (row - step) * D + d : start + n * D + d, *from = grad + row * D + d;
-                float *to_update = grad_update + row * D + d, *to_candidate = grad_candidate + row * D + d;
+                float *to_u = grad_update + row * D + d, *to_c = grad_candidate + row * D + d;
+                float* to_f = grad_forget + row * D + d;
 #pragma omp simd
                 for (int64_t i = 0; i < size; ++i) {
-                    const float z = sigmoid(u[i]), s = sigmoid(smaller(c[i], 0.0f));
-                    const float slope = c[i] > 0.0f ? 1.0f : s * (1.0f - s), total = from[i] + carried[i];
-                    to_update[i] = total * (larger(c[i], 0.0f) + s - before[i]) * z * (1.0f - z);
-                    to_candidate[i] = total * z * slope;
-                    carried[i] = total * (1.0f - z);
+                    const Share z = Gates::share(u[i], f[i]);
+                    const float s = sigmoid(smaller(c[i], 0.0f)), total = from[i] + carried[i];
+                    const float gap = total * (larger(c[i], 0.0f) + s - before[i]);
+                    if (Gates::forgets) to_f[i] = gap * z.by_forget;
+                    to_u[i] = gap * z.by_update;
+                    to_c[i] = total * z.value * (c[i] > 0.0f ? 1.0f : s * (1.0f - s));
+                    carried[i] = total * (1.0f - z.value);
                 }
             }
         }
     }
 }
+
+}  // namespace
+
+extern "C" {
 
 void scan_float32(const float* a, const float* b, const float* start, float* h, int64_t B, int64_t T, int64_t D,
                   int64_t reverse) {
@@ -159,6 +194,33 @@ void scan_backward_float32(const float* grad, const float* a, const float* start
 void scan_backward_float64(const double* grad, const double* a, const double* start, const double* h, double* grad_a,
                            double* grad_b, double* grad_start, int64_t B, int64_t T, int64_t D, int64_t reverse) {
     scan_backward(grad, a, start, h, grad_a, grad_b, grad_start, B, T, D, reverse);
+}
+
+// Without a forget gate update takes its place, unused, and its gradient is not written.
+void gated_scan_single(const float* update, const float* candidate, const float* start, float* h, int64_t B, int64_t T,
+                       int64_t D, int64_t reverse, int64_t update_row, int64_t candidate_row) {
+    gated_scan<Single>(update, candidate, update, start, h, B, T, D, reverse, update_row, candidate_row, update_row);
+}
+
+void gated_scan_pair(const float* update, const float* candidate, const float* forget, const float* start, float* h,
+                     int64_t B, int64_t T, int64_t D, int64_t reverse, int64_t update_row, int64_t candidate_row,
+                     int64_t forget_row) {
+    gated_scan<Pair>(update, candidate, forget, start, h, B, T, D, reverse, update_row, candidate_row, forget_row);
+}
+
+void gated_scan_backward_single(const float* grad, const float* update, const float* candidate, const float* start,
+                                const float* h, float* grad_update, float* grad_candidate, float* grad_start, int64_t B,
+                                int64_t T, int64_t D, int64_t reverse, int64_t update_row, int64_t candidate_row) {
+    gated_scan_backward<Single>(grad, update, candidate, update, start, h, grad_update, grad_candidate, grad_update,
+                                grad_start, B, T, D, reverse, update_row, candidate_row, update_row);
+}
+
+void gated_scan_backward_pair(const float* grad, const float* update, const float* candidate, const float* forget,
+                              const float* start, const float* h, float* grad_update, float* grad_candidate,
+                              float* grad_forget, float* grad_start, int64_t B, int64_t T, int64_t D, int64_t reverse,
+                              int64_t update_row, int64_t candidate_row, int64_t forget_row) {
+    gated_scan_backward<Pair>(grad, update, candidate, forget, start, h, grad_update, grad_candidate, grad_forget,
+                              grad_start, B, T, D, reverse, update_row, candidate_row, forget_row);
 }
 
 }  // extern "C"

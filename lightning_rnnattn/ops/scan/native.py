@@ -26,24 +26,29 @@ def scan_backward(grad: Tensor, a: Tensor, start: Tensor, h: Tensor, reverse: bo
     return grads
 
 
-def gated_scan(update: Tensor, candidate: Tensor, start: Tensor, reverse: bool) -> Tensor:
+def gated_scan(update: Tensor, candidate: Tensor, forget: Tensor | None, start: Tensor, reverse: bool) -> Tensor:
     """See `lightning_rnnattn.ops.scan.gated.gated_scan`; float32 only."""
-    update, candidate = _by_rows(update), _by_rows(candidate)
-    h = torch.empty_like(update, memory_format=torch.contiguous_format)
-    sizes = (*update.shape, reverse, update.stride(1), candidate.stride(1))
-    native.call(library(), "gated_scan", (update, candidate, start, h), sizes)
+    h = update.new_empty(update.shape)
+    gates, kind, rows = _gates(update, candidate, forget)
+    native.call(library(), f"gated_scan_{kind}", (*gates, start, h), (*h.shape, reverse, *rows))
     return h
 
 
 def gated_scan_backward(
-    grad: Tensor, update: Tensor, candidate: Tensor, start: Tensor, h: Tensor, reverse: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """From the gradient of h, those of update, candidate and start."""
-    update, candidate = _by_rows(update), _by_rows(candidate)
-    grads = (torch.empty_like(h), torch.empty_like(h), torch.empty_like(start))
-    sizes = (*update.shape, reverse, update.stride(1), candidate.stride(1))
-    native.call(library(), "gated_scan_backward", (grad, update, candidate, start, h, *grads), sizes)
+    grad: Tensor, update: Tensor, candidate: Tensor, forget: Tensor | None, start: Tensor, h: Tensor, reverse: bool
+) -> list[Tensor]:
+    """From the gradient of h, those of update, candidate, forget where there is one, and start."""
+    gates, kind, rows = _gates(update, candidate, forget)
+    grads = [*(torch.empty_like(h) for _ in gates), torch.empty_like(start)]
+    arrays = (grad, *gates, start, h, *grads)
+    native.call(library(), f"gated_scan_backward_{kind}", arrays, (*h.shape, reverse, *rows))
     return grads
+
+
+def _gates(update: Tensor, candidate: Tensor, forget: Tensor | None) -> tuple[list[Tensor], str, list[int]]:
+    """What there is of them; which loop takes these; and how far their rows are from each other."""
+    gates = [_by_rows(x) for x in (update, candidate, forget) if x is not None]
+    return gates, "single" if forget is None else "pair", [x.stride(1) for x in gates]
 
 
 def _by_rows(x: Tensor) -> Tensor:

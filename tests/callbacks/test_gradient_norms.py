@@ -1,0 +1,134 @@
+import math
+from functools import partial
+
+import pytest
+import torch
+from matplotlib.image import imread
+from torch import nn
+
+from lightning_rnnattn import GRU, LSTM, Elman, MinGRU, SequenceClassifier, UserError
+from lightning_rnnattn.callbacks import GradientNorms, LastCheckpoint
+from lightning_rnnattn.callbacks.figures import save_figure
+from lightning_rnnattn.callbacks.gradient_figure import gradient_figure
+from lightning_rnnattn.callbacks.gradient_norms import gradient_norms
+from lightning_rnnattn.data import ClassBatch, Padded
+from lightning_rnnattn.layers import AttentionPooling, Features, LastPooling
+
+from .tiny import TinyModel
+
+B, T, F, N = 4, 9, 2, 5
+
+
+class Model(TinyModel):
+    """Has what the protocol asks for: a network with an explicit state, and the summed loss of a batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.dropout = GRU(16, 16), nn.Identity()  # what a resumed run draws is no matter of the callback
+
+    def step(self, batch, stage):
+        return self._loss(batch) * batch.targets.numel(), batch.targets.numel()
+
+
+def classifier(rnn, pooling=LastPooling):
+    return SequenceClassifier(F, 3, input=Features, rnn=partial(rnn, hidden_size=N), pooling=pooling).double()
+
+
+def class_batch(lengths=(T,) * B):
+    values, labels = torch.randn(len(lengths), T, F, dtype=torch.float64), torch.arange(len(lengths)) % 3
+    counts = torch.ones(len(lengths), dtype=torch.bool)
+    return ClassBatch(Padded(values, torch.tensor(lengths)), labels, counts, tuple(range(len(lengths))), None)
+
+
+def test_equals_the_chain_rule_by_hand():
+    """dL/dh_t = W_hh^T diag(1 - h²) dL/dh_{t+1}, from the loss at the last step."""
+    model, batch = classifier(Elman), class_batch()
+    kernel = model.rnn.kernels[0]
+    hidden, _ = model.rnn(batch.inputs.values)
+    last = hidden[:, -1].detach().requires_grad_()
+    loss, _ = model.loss(last, None, batch.labels, batch.counts)
+    (gradient,) = torch.autograd.grad(loss, last)
+    expected = []
+    for t in range(T - 1, 0, -1):
+        gradient = (gradient * (1 - hidden[:, t] ** 2)) @ kernel.weight_hh_l0
+        expected.append((t, gradient.norm(dim=1).mean().item()))
+    found = gradient_norms(model, batch, num_points=T)
+    assert [t for t, _ in found] == list(range(1, T))
+    assert dict(found) == pytest.approx(dict(expected))
+
+
+@pytest.mark.parametrize("rnn", [LSTM, GRU, MinGRU, partial(Elman, num_layers=2, residual=True)])
+@pytest.mark.parametrize("pooling", [LastPooling, AttentionPooling])
+def test_does_not_depend_on_how_many_pieces_there_are(rnn, pooling):
+    model, batch = classifier(rnn, pooling), class_batch((T, 7, 3, 0))
+    fine, coarse = (dict(gradient_norms(model, batch, points)) for points in (T, 3))
+    assert sorted(coarse) == [3, 6]
+    assert coarse == pytest.approx({t: fine[t] for t in coarse})
+    assert sorted(fine) == list(range(1, T))
+    assert all(norm > 0 for norm in fine.values())
+
+
+def test_only_sequences_that_go_on_count():
+    model, batch = classifier(Elman), class_batch((T, 4))
+    alone = ClassBatch(
+        Padded(batch.inputs.values[:1], batch.inputs.lengths[:1]), batch.labels[:1], batch.counts[:1], (0,), None
+    )
+    both, first = dict(gradient_norms(model, batch, T)), dict(gradient_norms(model, alone, T))
+    assert {t: both[t] for t in range(4, T)} == pytest.approx({t: first[t] for t in range(4, T)})
+    assert both[3] != pytest.approx(first[3])
+
+
+def test_leaves_the_model_as_it_was():
+    model, batch = classifier(MinGRU), class_batch()
+    whole = model.rnn(batch.inputs.values)
+    gradient_norms(model, batch, 3)
+    assert "forward" not in vars(model.rnn)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    torch.testing.assert_close(model.rnn(batch.inputs.values), whole)
+
+
+def test_a_line_is_added_at_each_validation_and_training_is_the_same(fit, tmp_path):
+    callback = GradientNorms(num_points=4)
+    _, watched = fit(callback, kind=Model)
+    _, alone = fit(kind=Model)
+    assert callback.path == tmp_path / "gradients.png"
+    assert imread(callback.path).ndim == 3
+    record = callback.state_dict()["record"]
+    assert [step for step, _ in record] == [8, 16]
+    assert all([t for t, _ in points] == [3, 6, 9] and all(norm > 0 for _, norm in points) for _, points in record)
+    assert all(torch.equal(a, b) for a, b in zip(watched.parameters(), alone.parameters(), strict=True))
+
+
+def test_goes_on_after_a_stop(fit, tmp_path):
+    straight, resumed, last = GradientNorms(), GradientNorms(), LastCheckpoint()
+    fit(straight, kind=Model)
+    fit(GradientNorms(), last, kind=Model, max_epochs=1)
+    fit(resumed, kind=Model, ckpt_path=last.last_model_path, default_root_dir=tmp_path / "other")
+    (first, _), (second, norms) = straight.state_dict()["record"]
+    again = dict(map(tuple, resumed.state_dict()["record"]))
+    assert sorted(again) == [first, second]
+    assert dict(again[second]) == pytest.approx(dict(norms))
+
+
+def test_a_network_that_reads_both_ways_is_refused(fit):
+    class Both(Model):
+        def __init__(self):
+            super().__init__()
+            self.rnn = GRU(16, 8, bidirectional=True)
+
+    with pytest.raises(UserError, match="bidirectional: no state runs through time"):
+        fit(GradientNorms(), kind=Both)
+    with pytest.raises(UserError, match="num_points=1"):
+        GradientNorms(num_points=1)
+
+
+def test_without_validation_nothing_is_drawn(fit, tmp_path):
+    fit(GradientNorms(), kind=Model, limit_val_batches=0)
+    assert not list(tmp_path.glob("*.png"))
+
+
+@pytest.mark.parametrize("norms", [[0.0, 0.0], [math.nan, math.inf], [1e-40, 1e38], [1.0, 2.0]], ids=str)
+def test_the_picture_takes_any_number(norms, tmp_path):
+    figure = gradient_figure([(1, list(enumerate(norms))), (2, [])])
+    save_figure(figure, tmp_path / "g.png")
+    assert len(figure.axes[0].lines) == 2
