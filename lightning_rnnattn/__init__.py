@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import Entmax15 as Entmax15
     from lightning_rnnattn.layers import Features as Features
     from lightning_rnnattn.layers import LastPooling as LastPooling
+    from lightning_rnnattn.layers import LayerNormLSTM as LayerNormLSTM
     from lightning_rnnattn.layers import LockedDropout as LockedDropout
     from lightning_rnnattn.layers import MaxPooling as MaxPooling
     from lightning_rnnattn.layers import MeanPooling as MeanPooling
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import SoftmaxOutput as SoftmaxOutput
     from lightning_rnnattn.layers import Sparsemax as Sparsemax
     from lightning_rnnattn.layers import TokenEmbedding as TokenEmbedding
+    from lightning_rnnattn.layers import ZoneoutLSTM as ZoneoutLSTM
     from lightning_rnnattn.modules import BIO as BIO
     from lightning_rnnattn.modules import IOB1 as IOB1
     from lightning_rnnattn.modules import LanguageModel as LanguageModel
@@ -78,6 +80,7 @@ _PUBLIC = {
         "GRU",
         "LSTM",
         "LastPooling",
+        "LayerNormLSTM",
         "LockedDropout",
         "MaxPooling",
         "MeanPooling",
@@ -89,6 +92,7 @@ _PUBLIC = {
         "SoftmaxOutput",
         "Sparsemax",
         "TokenEmbedding",
+        "ZoneoutLSTM",
     ),
     "modules": ("BIO", "IOB1", "LanguageModel", "NeuralCache", "SequenceModule", "SequenceTagger", "load"),
     "scores": ("AdditiveScore", "AttentionScore", "CosineScore", "DotScore", "GeneralScore", "ScaledDotScore"),

@@ -33,6 +33,7 @@ EXTRA = {
     "data/text.yaml": ["--data.train_files=text.txt", "--data.tokenizer.vocab_size=260"],
     "data/wikitext2.yaml": ["--data.dataset=null", *FILES],  # the hub may be out of reach
     **{f"wikitext2/{name}.yaml": ["--data.dataset=null", *FILES] for name in WIKITEXT},
+    "enwik8/sha_rnn.yaml": ["--data.train_files=text.txt", "--data.val_fraction=0.2", "--trainer.val_check_interval=2"],
     "logger/wandb.yaml": ["--trainer.logger.offline=true"],
     "quickstart.yaml": ["--trainer.val_check_interval=2"],
     "tinyshakespeare/lm.yaml": ["--trainer.val_check_interval=2"],

@@ -95,7 +95,7 @@ class RunRecord(RunCallback):
         self._record |= {
             "steps": trainer.global_step,
             "epochs": trainer.current_epoch,
-            "seconds": round(self._spent(), 1),
+            "seconds": round(self._spent(), 3),
             "best": self._best,
         }
         if writes(trainer):

@@ -17,6 +17,7 @@ from lightning_rnnattn.layers.pooling import (
     PoolingFactory,
 )
 from lightning_rnnattn.layers.rnn import GRU, LSTM, RNN, Elman, KernelRNN, RNNFactory, State, map_state
+from lightning_rnnattn.layers.stepped import LayerNormLSTM, ZoneoutLSTM
 from lightning_rnnattn.layers.tag_output import SoftmaxOutput, TagOutput, TagOutputFactory
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "InputLayer",
     "KernelRNN",
     "LastPooling",
+    "LayerNormLSTM",
     "LockedDropout",
     "MaxPooling",
     "MeanPooling",
@@ -57,5 +59,6 @@ __all__ = [
     "TagOutput",
     "TagOutputFactory",
     "TokenEmbedding",
+    "ZoneoutLSTM",
     "map_state",
 ]

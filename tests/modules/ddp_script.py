@@ -7,7 +7,7 @@ import lightning.pytorch as L
 import torch
 
 from lightning_rnnattn import LSTM, Attention, LanguageModel, TextDataModule, TokenEmbedding
-from lightning_rnnattn.callbacks import LastCheckpoint
+from lightning_rnnattn.callbacks import LastCheckpoint, LengthScaledLR
 
 STEPS, STOPPED = 30, 10  # an epoch has some 18 steps
 
@@ -16,11 +16,11 @@ def run(name: str) -> None:
     L.seed_everything(1)
     dropout = 0.0 if name in ("one", "two") else 0.3
     processes = 1 if name == "one" else 2
-    data = TextDataModule("text.txt", val_fraction=0.3, batch_size=4 // processes, seq_len=8)
+    data = TextDataModule("text.txt", val_fraction=0.3, batch_size=4 // processes, seq_len=8, seq_len_std=2.0)
     model = LanguageModel(
         data.vocab_size,
         partial(TokenEmbedding, embedding_size=8, dropout=dropout),
-        rnn=partial(LSTM, hidden_size=8),
+        rnn=partial(LSTM, hidden_size=8, weight_dropout=dropout),
         attention=partial(Attention, window=12, dropout=dropout),
         dropout=dropout,
         optimizer=partial(torch.optim.SGD, lr=0.5),
@@ -35,7 +35,7 @@ def run(name: str) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        callbacks=[LastCheckpoint(dirpath=f"checkpoints_{name}")],
+        callbacks=[LengthScaledLR(), LastCheckpoint(dirpath=f"checkpoints_{name}")],
     )
     trainer.fit(model, data, ckpt_path="checkpoints_stopped/last.ckpt" if name == "resumed" else None)
     assert trainer.global_step == (STOPPED if name == "stopped" else STEPS)
