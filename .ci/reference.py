@@ -21,7 +21,8 @@ FAMILIES = {
     ),
     "Attention (`model.attention`)": (layers, ["Attention"]),
     "Normalizers (`model.attention.normalizer`)": (layers, ["Softmax", "Sparsemax", "Entmax15"]),
-    "Recurrent networks (`model.rnn`)": (layers, ["LSTM", "GRU", "Elman"]),
+    "Recurrent networks (`model.rnn`)": (layers, ["LSTM", "GRU", "Elman", "ZoneoutLSTM", "LayerNormLSTM"]),
+    "Neural cache (`model.cache`)": (modules, ["NeuralCache"]),
     "Input (`model.input`)": (layers, ["TokenEmbedding", "Features"]),
     "Characters of words (`model.characters`)": (layers, ["CharacterEncoder"]),
     "Pooling (`model.pooling`, `model.characters.pooling`)": (

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import InputFeedingDecoder as InputFeedingDecoder
     from lightning_rnnattn.layers import LastPooling as LastPooling
     from lightning_rnnattn.layers import LastStateBridge as LastStateBridge
+    from lightning_rnnattn.layers import LayerNormLSTM as LayerNormLSTM
     from lightning_rnnattn.layers import LockedDropout as LockedDropout
     from lightning_rnnattn.layers import LuongDecoder as LuongDecoder
     from lightning_rnnattn.layers import MaxPooling as MaxPooling
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import Sparsemax as Sparsemax
     from lightning_rnnattn.layers import TokenEmbedding as TokenEmbedding
     from lightning_rnnattn.layers import ZeroBridge as ZeroBridge
+    from lightning_rnnattn.layers import ZoneoutLSTM as ZoneoutLSTM
     from lightning_rnnattn.modules import BIO as BIO
     from lightning_rnnattn.modules import BLEU as BLEU
     from lightning_rnnattn.modules import IOB1 as IOB1
@@ -139,6 +141,7 @@ _PUBLIC = {
         "LSTM",
         "LastPooling",
         "LastStateBridge",
+        "LayerNormLSTM",
         "LockedDropout",
         "LuongDecoder",
         "MaxPooling",
@@ -157,6 +160,7 @@ _PUBLIC = {
         "Sparsemax",
         "TokenEmbedding",
         "ZeroBridge",
+        "ZoneoutLSTM",
     ),
     "modules": (
         "AttentionView",

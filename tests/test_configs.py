@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.cli import instantiate_module
 
+from lightning_rnnattn import LanguageModel
 from lightning_rnnattn.cli import main
-from lightning_rnnattn.cli.resources import shipped, summary
+from lightning_rnnattn.cli.resources import read_yaml, shipped, summary
 
 SHIPPED = dict(shipped())
 TINY = [
@@ -45,6 +47,7 @@ EXTRA = {
     "data/text.yaml": ["--data.train_files=text.txt", "--data.tokenizer.vocab_size=260"],
     "data/wikitext2.yaml": ["--data.dataset=null", *FILES],  # the hub may be out of reach
     **{f"wikitext2/{name}.yaml": ["--data.dataset=null", *FILES] for name in WIKITEXT},
+    "enwik8/sha_rnn.yaml": ["--data.train_files=text.txt", "--data.val_fraction=0.2", "--trainer.val_check_interval=2"],
     "logger/wandb.yaml": ["--trainer.logger.offline=true"],
     "sst2/self_attentive.yaml": ["--data.train_files=labels.txt", "--data.val_files=labels.txt"],
     "multi30k/bahdanau.yaml": [f"--data.{side}=text.txt" for side in SIDES],
@@ -117,6 +120,24 @@ def test_what_the_quickstart_prints_to_go_on_with_runs(workdir, capsys):
     last = torch.load("runs/quickstart/version_1/checkpoints/last.ckpt", weights_only=True)
     assert last["global_step"] == 4
     assert last["hyper_parameters"]["lr_scheduler"]["init_args"]["num_steps"] == 4  # else the rate would stay at zero
+
+
+def test_wikitext_models_have_the_parameters_of_the_published_ones():
+    """33,556,078 is what the released AWD-LSTM counts; beside an attention stands a control as large."""
+    counts = {}
+    for name in WIKITEXT:
+        settings = read_yaml(SHIPPED[f"wikitext2/{name}.yaml"])["model"]["init_args"]
+        with torch.device("meta"):
+            model = instantiate_module(
+                LanguageModel, {**settings, "vocab_size": 33_278, "_class_path": "LanguageModel"}
+            )
+        counts[name] = sum(parameter.numel() for parameter in model.parameters())
+    assert counts["awd_lstm"] == 33_556_078
+    assert counts["awd_lstm_attention"] == pytest.approx(counts["awd_lstm"], rel=1e-3)
+    assert counts["small_attention"] == pytest.approx(counts["plain_small"], rel=1e-3)
+    # Embedding, 2 layers of 4 gates with two biases, output bias: tied, as in pytorch/examples.
+    for name, size in (("small", 200), ("medium", 650), ("large", 1500)):
+        assert counts[f"plain_{name}"] == 33_278 * (size + 1) + 2 * (8 * size**2 + 8 * size)
 
 
 def test_every_yaml_file_of_the_checkout_is_shipped():

@@ -14,7 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 import lightning_rnnattn
 from lightning_rnnattn.callbacks.best_checkpoint import BestCheckpoint
-from lightning_rnnattn.callbacks.run import RunCallback, go_behind_others, replacing, validates, writes
+from lightning_rnnattn.callbacks.run import RunCallback, replacing, validates, writes
 
 FILENAME = "run.json"
 
@@ -37,11 +37,6 @@ class RunRecord(RunCallback):
         self._best: dict[str, float] = {}
         self._record: dict[str, Any] = {}
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Go behind the others: the best checkpoint must be known when this one looks."""
-        super().setup(trainer, pl_module, stage)
-        go_behind_others(trainer, self)
-
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the record."""
         self._started = time.monotonic()
@@ -59,9 +54,9 @@ class RunRecord(RunCallback):
         self._write(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the best validation of a fit, or the only one of ``validate``."""
+        """Note the best validation of a fit, or the one of ``validate``."""
         if validates(trainer):
-            if any(_is_best(callback, trainer) for callback in trainer.checkpoint_callbacks):
+            if any(_is_to_be_kept(callback, trainer) for callback in trainer.checkpoint_callbacks):
                 self._best = _metrics(trainer, "val_")
             self._write(trainer)
         elif trainer.state.fn == "validate":
@@ -95,7 +90,7 @@ class RunRecord(RunCallback):
         self._record |= {
             "steps": trainer.global_step,
             "epochs": trainer.current_epoch,
-            "seconds": round(self._spent(), 1),
+            "seconds": round(self._spent(), 3),
             "best": self._best,
         }
         if writes(trainer):
@@ -113,9 +108,11 @@ class RunRecord(RunCallback):
         _save(path, {**record, "evaluations": [*others, new]})
 
 
-def _is_best(callback: Any, trainer: Trainer) -> bool:
-    score = callback.best_model_score if isinstance(callback, BestCheckpoint) else None
-    return score is not None and bool(score == trainer.callback_metrics.get(callback.monitor))
+def _is_to_be_kept(callback: Any, trainer: Trainer) -> bool:
+    """Whether a callback is about to keep the model as the best; checkpoint callbacks come after all others."""
+    if not isinstance(callback, BestCheckpoint) or callback.monitor not in trainer.callback_metrics:
+        return False
+    return callback.check_monitor_top_k(trainer, trainer.callback_metrics[callback.monitor])
 
 
 def _metrics(trainer: Trainer, prefix: str) -> dict[str, float]:

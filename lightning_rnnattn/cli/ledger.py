@@ -127,7 +127,7 @@ def table(found: Sequence[Result], published: Sequence[Figure]) -> str:
         if not result.metric.endswith("_loss") or _published(result, published) is not None:
             groups.setdefault(result.row, []).append(result)
     rows, sources, commits = [], dict[str, None](), dict[str, None]()
-    for _, group in sorted(groups.items(), key=lambda item: str(item[0])):
+    for _, group in sorted(groups.items(), key=lambda item: (*item[0][:4], str(item[0]))):
         figure = _published(group[0], published)
         rows.append(_row(group, figure))
         if figure is not None:

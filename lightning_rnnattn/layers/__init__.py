@@ -32,7 +32,8 @@ from lightning_rnnattn.layers.pooling import (
     PoolingFactory,
     redundancy,
 )
-from lightning_rnnattn.layers.rnn import RNN, RNNFactory, StackedRNN, State, map_state
+from lightning_rnnattn.layers.rnn import GRU, LSTM, RNN, Elman, KernelRNN, RNNFactory, StackedRNN, State, map_state
+from lightning_rnnattn.layers.stepped import LayerNormLSTM, ZoneoutLSTM
 from lightning_rnnattn.layers.tag_output import SoftmaxOutput, TagOutput, TagOutputFactory
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "KernelRNN",
     "LastPooling",
     "LastStateBridge",
+    "LayerNormLSTM",
     "LockedDropout",
     "LuongDecoder",
     "MaxPooling",
@@ -93,6 +95,7 @@ __all__ = [
     "TagOutputFactory",
     "TokenEmbedding",
     "ZeroBridge",
+    "ZoneoutLSTM",
     "map_state",
     "redundancy",
 ]

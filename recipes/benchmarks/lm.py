@@ -1,11 +1,12 @@
 """Language-model training, its data pipeline and generation, each against a named alternative in the same run.
 
-    python recipes/benchmarks/lm.py [--steps 14] [--sizes 200 650] [--threads 2]
+    python recipes/benchmarks/lm.py [--steps 14] [--settings 200 650 awd] [--threads 2]
 
-Training is a 2-layer LSTM with tied sizes on a vocabulary of 33,278 (WikiText-2's), 20 streams of 35 steps, plain SGD
-with clipping: `LanguageModel` in Lightning's Trainer, overhead included, against the same mathematics in a plain torch
-loop. The two take turns batch by batch, on the same batches, so that a change of the machine's speed meets both.
-Memory is the peak of a process that does one of them only.
+Training is an LSTM on a vocabulary of 33,278 (WikiText-2's), plain SGD with clipping: 2 layers of 200 or 650 units and
+20 streams of 35 steps, or the tied 400-1150-1150-400 of AWD-LSTM and 80 streams of 70 steps. `LanguageModel` in
+Lightning's Trainer, overhead included, against the same mathematics in a plain torch loop, as in pytorch/examples. The
+two take turns batch by batch, on the same batches, so that a change of the machine's speed meets both. Memory is the
+peak of a process that does one of them only.
 """
 
 import argparse
@@ -17,7 +18,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import lightning.pytorch as L
 import numpy as np
@@ -27,36 +30,64 @@ from torch import Tensor, nn
 from lightning_rnnattn import LSTM, Attention, LanguageModel, TokenEmbedding
 from lightning_rnnattn.data import TokenBatch, TokenBatches
 
-VOCAB, BATCH, STEPS = 33_278, 20, 35
+VOCAB = 33_278
 CLIP = 0.25
+
+
+class Setting(NamedTuple):
+    """A model's sizes, and a batch's."""
+
+    embedding: int
+    hidden: int
+    layers: int
+    last: int
+    tied: bool
+    batch: int
+    steps: int
+
+
+SETTINGS = {
+    "200": Setting(200, 200, 2, 200, tied=False, batch=20, steps=35),
+    "650": Setting(650, 650, 2, 650, tied=False, batch=20, steps=35),
+    "awd": Setting(400, 1150, 3, 400, tied=True, batch=80, steps=70),
+}
+
+
+States = list[tuple[Tensor, Tensor]]
 
 
 class PlainModel(nn.Module):
     """Embedding, LSTM, decoder: the loop that everybody writes."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, setting: Setting) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(VOCAB, size)
-        self.rnn = nn.LSTM(size, size, num_layers=2, batch_first=True)
-        self.decoder = nn.Linear(size, VOCAB)
+        self.embedding = nn.Embedding(VOCAB, setting.embedding)
+        sizes = [setting.embedding, *[setting.hidden] * (setting.layers - 1), setting.last]
+        self.rnns = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in pairwise(sizes))
+        self.decoder = nn.Linear(setting.last, VOCAB)
+        if setting.tied:
+            self.decoder.weight = self.embedding.weight
 
-    def forward(self, tokens: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        output, state = self.rnn(self.embedding(tokens), state)
-        return self.decoder(output), state
+    def forward(self, tokens: Tensor, states: States | None) -> tuple[Tensor, States]:
+        x, new = self.embedding(tokens), []
+        for i, rnn in enumerate(self.rnns):
+            x, state = rnn(x, None if states is None else states[i])
+            new.append(state)
+        return self.decoder(x), new
 
 
 class PlainLoop:
     """One step of training at a time."""
 
-    def __init__(self, size: int) -> None:
-        self.model = PlainModel(size)
+    def __init__(self, setting: Setting) -> None:
+        self.model = PlainModel(setting)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
-        self.state: tuple[Tensor, Tensor] | None = None
+        self.states: States | None = None
 
     def __call__(self, batch: TokenBatch) -> None:
         self.optimizer.zero_grad()
-        state = None if self.state is None else tuple(s.detach() for s in self.state)
-        logits, self.state = self.model(batch.tokens, state)  # type: ignore[arg-type]
+        states = None if self.states is None else [(h.detach(), c.detach()) for h, c in self.states]
+        logits, self.states = self.model(batch.tokens, states)
         nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten()).backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         self.optimizer.step()
@@ -84,11 +115,12 @@ class TakingTurns:
             self.ours.append(time.perf_counter() - start)
 
 
-def our_model(size: int) -> LanguageModel:
+def our_model(setting: Setting) -> LanguageModel:
     return LanguageModel(
         VOCAB,
-        partial(TokenEmbedding, embedding_size=size),
-        rnn=partial(LSTM, hidden_size=size, num_layers=2),
+        partial(TokenEmbedding, embedding_size=setting.embedding),
+        rnn=partial(LSTM, hidden_size=setting.hidden, num_layers=setting.layers, last_size=setting.last),
+        tie_weights=setting.tied,
         optimizer=partial(torch.optim.SGD, lr=0.1),
     )
 
@@ -105,44 +137,45 @@ def trainer(folder: str) -> L.Trainer:
     )
 
 
-def batches() -> TokenBatches:
-    tokens = np.random.default_rng(0).integers(VOCAB, size=BATCH * STEPS * 200 + 1, dtype=np.uint16)
-    return TokenBatches(tokens, BATCH, STEPS)
+def batches(setting: Setting) -> TokenBatches:
+    size = setting.batch * setting.steps * 200 + 1
+    tokens = np.random.default_rng(0).integers(VOCAB, size=size, dtype=np.uint16)
+    return TokenBatches(tokens, setting.batch, setting.steps)
 
 
-def training(size: int, steps: int) -> dict[str, float]:
+def training(setting: Setting, steps: int) -> dict[str, float]:
     """Tokens per second of both, and their ratio batch by batch."""
     torch.manual_seed(0)
-    loader = TakingTurns(batches(), PlainLoop(size), steps)
+    loader = TakingTurns(batches(setting), PlainLoop(setting), steps)
     with tempfile.TemporaryDirectory() as folder:
-        trainer(folder).fit(our_model(size), loader)
+        trainer(folder).fit(our_model(setting), loader)
     ours, theirs = loader.ours[2:], loader.theirs[2 : len(loader.ours)]
     ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
     quartiles = statistics.quantiles(ratios, n=4)
     return {
-        "ours": BATCH * STEPS / statistics.median(ours),
-        "plain": BATCH * STEPS / statistics.median(theirs),
+        "ours": setting.batch * setting.steps / statistics.median(ours),
+        "plain": setting.batch * setting.steps / statistics.median(theirs),
         "ratio": quartiles[1],
         "ratio_low": quartiles[0],
         "ratio_high": quartiles[2],
     }
 
 
-def peak_memory(which: str, size: int) -> float:
+def peak_memory(which: str, name: str) -> float:
     """MiB that a process has at most, doing three steps of one of the two."""
-    command = [sys.executable, __file__, "--memory_of", which, "--sizes", str(size)]
+    command = [sys.executable, __file__, "--memory_of", which, "--settings", name]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def do_three_steps(which: str, size: int) -> None:
+def do_three_steps(which: str, setting: Setting) -> None:
     torch.manual_seed(0)
     if which == "plain":
-        loop = PlainLoop(size)
-        for batch, _ in zip(batches(), range(3), strict=False):
+        loop = PlainLoop(setting)
+        for batch, _ in zip(batches(setting), range(3), strict=False):
             loop(batch)
     elif which == "ours":
         with tempfile.TemporaryDirectory() as folder:
-            trainer(folder).fit(our_model(size), TakingTurns(batches(), None, 3))
+            trainer(folder).fit(our_model(setting), TakingTurns(batches(setting), None, 3))
     # Not ru_maxrss, which a child process begins with its parent's.
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     print(int(line.split()[1]) / 1024)
@@ -153,7 +186,7 @@ def data_pipeline(seconds: float = 1.0) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tokens.npy"
         np.save(path, np.random.default_rng(0).integers(VOCAB, size=2_000_000, dtype=np.uint16))
-        loader = TokenBatches(np.load(path, mmap_mode="r"), BATCH, STEPS)
+        loader = TokenBatches(np.load(path, mmap_mode="r"), 20, 35)
         tokens, start = 0, time.perf_counter()
         while time.perf_counter() - start < seconds:
             for batch in loader:
@@ -192,33 +225,33 @@ def generation(repeats: int = 30) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=14, help="training steps of each, two of them to warm up")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[200, 650], help="units of embedding and LSTM")
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=["200", "650"], help="models to train")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--memory_of", choices=["ours", "plain"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.memory_of:
-        do_three_steps(args.memory_of, args.sizes[0])
+        do_three_steps(args.memory_of, SETTINGS[args.settings[0]])
         return
 
-    print(f"torch {torch.__version__}, {args.threads} threads, vocabulary {VOCAB}, {BATCH} streams x {STEPS} steps\n")
-    print("| units | LanguageModel, tokens/s | plain loop, tokens/s | ratio (quartiles) | peak MiB | plain peak MiB |")
+    print(f"torch {torch.__version__}, {args.threads} threads, vocabulary {VOCAB}\n")
+    print("| sizes | LanguageModel, tokens/s | plain loop, tokens/s | ratio (quartiles) | peak MiB | plain peak MiB |")
     print("|---|---|---|---|---|---|")
     figures: dict[str, object] = {}
     slowest = float("inf")
-    for size in args.sizes:
-        row = training(size, args.steps)
-        row["peak"], row["plain_peak"] = peak_memory("ours", size), peak_memory("plain", size)
+    for name in args.settings:
+        row = training(SETTINGS[name], args.steps)
+        row["peak"], row["plain_peak"] = peak_memory("ours", name), peak_memory("plain", name)
         spread = f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
         ours, plain, peak, plain_peak = (f"{row[key]:,.0f}" for key in ("ours", "plain", "peak", "plain_peak"))
-        cells = [size, ours, plain, spread, peak, plain_peak]
+        cells = [name, ours, plain, spread, peak, plain_peak]
         print("| " + " | ".join(map(str, cells)) + " |")
-        figures[str(size)] = row
+        figures[name] = row
         slowest = min(slowest, row["ours"])
     figures["data"] = data_pipeline()
     figures["generation"] = steps = generation()
-    fastest = max(figures[str(size)]["ours"] for size in args.sizes)  # type: ignore[index]
+    fastest = max(figures[name]["ours"] for name in args.settings)  # type: ignore[index]
     times = figures["data"] / fastest  # type: ignore[operator]
     print(f"\ndata pipeline alone: {figures['data']:,.0f} tokens/s, {times:,.0f} x the fastest training")
     milliseconds = f"{steps['early']:.2f} ms at token 100, {steps['late']:.2f} ms at token 1,000"

@@ -7,7 +7,7 @@ import lightning.pytorch as L
 import torch
 
 from lightning_rnnattn import LSTM, Attention, LanguageModel, TextDataModule, TokenEmbedding
-from lightning_rnnattn.callbacks import LastCheckpoint
+from lightning_rnnattn.callbacks import LastCheckpoint, LengthScaledLR
 from lightning_rnnattn.cli.processes import leave_process_group
 from lightning_rnnattn.modules import Sharded
 
@@ -20,11 +20,11 @@ def run(name: str) -> None:
     dropout = 0.0 if name in ("one", "two", "sharded") else 0.3
     sharded, stopped = name.startswith("sharded"), name.endswith("stopped")
     processes = 1 if name == "one" else 2
-    data = TextDataModule("text.txt", val_fraction=0.3, batch_size=4 // processes, seq_len=8)
+    data = TextDataModule("text.txt", val_fraction=0.3, batch_size=4 // processes, seq_len=8, seq_len_std=2.0)
     model = LanguageModel(
         data.vocab_size,
         partial(TokenEmbedding, embedding_size=8, dropout=dropout),
-        rnn=partial(LSTM, hidden_size=8),
+        rnn=partial(LSTM, hidden_size=8, weight_dropout=dropout),
         attention=partial(Attention, window=12, dropout=dropout),
         dropout=dropout,
         optimizer=partial(torch.optim.SGD, lr=0.5),
@@ -39,7 +39,7 @@ def run(name: str) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        callbacks=[LastCheckpoint(dirpath=f"checkpoints_{name}")],
+        callbacks=[LengthScaledLR(), LastCheckpoint(dirpath=f"checkpoints_{name}")],
     )
     trainer.fit(model, data, ckpt_path=f"checkpoints_{SAVED[name]}/last.ckpt" if name in SAVED else None)
     assert trainer.global_step == (STOPPED if stopped else STEPS)
