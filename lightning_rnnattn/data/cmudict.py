@@ -46,7 +46,7 @@ class CMUDict(BasePairDataModule):
         self,
         predict_source: str | list[str] | None = None,
         *,
-        source_tokenizer: TokenizerSpec = CharTokenizer(eos=True),  # noqa: B008  (frozen)
+        source_tokenizer: TokenizerSpec = CharTokenizer(),  # noqa: B008  (frozen)
         target_tokenizer: TokenizerSpec | None = WordTokenizer(),  # noqa: B008
         batch_size: int | None = 32,
         max_tokens: int | None = None,

@@ -168,7 +168,7 @@ def main() -> None:
                 "training": trainer(Network(ours, hidden).to(options.device), (source, target, mask)),
                 "plain training": trainer(Network(plain, hidden).to(options.device), (source, target, mask)),
             }
-            times = interleave(calls, seconds=4 if options.quick else 40, at_least=3 if options.quick else 7)
+            times = interleave(calls, seconds=4 if options.quick else 20, at_least=3 if options.quick else 7)
             ratios = {
                 "decoder": times["plain decoder"].over(times["decoder"]),
                 "training": times["plain training"].over(times["training"]),

@@ -15,12 +15,12 @@ from lightning_rnnattn.tokenizers import BPETokenizer, CharTokenizer, WordTokeni
 LINE = st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=12)
 
 
-@pytest.mark.parametrize("spec", [CharTokenizer(eos=True), BPETokenizer(300, eos=True)])
+@pytest.mark.parametrize("spec", [CharTokenizer(), BPETokenizer(300)])
 @settings(max_examples=25)
 @given(lines=st.lists(LINE, min_size=1, max_size=8), data=st.data())
 def test_a_row_is_its_line_and_its_end(tmp_path_factory, spec, lines, data):
     side = Side(ListCorpus(lines, "x"), lowercase=False, forgiving=False)
-    tokenizer = spec.train(lines)
+    tokenizer = spec.train(lines).with_eos()
     rows = Rows.of(side, tokenizer, tmp_path_factory.mktemp("cache"))
     indices = data.draw(st.lists(st.integers(0, len(lines) - 1), min_size=1, max_size=5))
     for some, chosen in ((rows, indices), (rows.select(np.array(indices)), range(len(indices)))):
