@@ -7,7 +7,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 
 
 class WandbRun(WandbLogger):
@@ -30,6 +30,8 @@ class WandbRun(WandbLogger):
         if offline:
             kwargs["mode"] = "offline"
         super().__init__(**kwargs)
+        # W&B's service keeps the working directory that it was started in, which may be an earlier run's.
+        self._wandb_init["dir"] = str(Path(self.save_dir or ".").absolute())
         self._configured = False
         self._validated: dict[str, float] = {}
 
@@ -62,10 +64,10 @@ class WandbRun(WandbLogger):
 
     @rank_zero_only
     def log_html(self, key: str, page: str, step: int | None = None) -> None:
-        """Shows a page that needs no other file."""
+        """Shows a page that needs no other file, as it is: W&B would add a style sheet from its server."""
         import wandb
 
-        self.log_metrics({key: wandb.Html(page)}, step)  # type: ignore[dict-item]
+        self.log_metrics({key: wandb.Html(page, inject=False)}, step)
 
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
         """Notes the validation metrics of the best checkpoint; logs it, where that was asked for."""

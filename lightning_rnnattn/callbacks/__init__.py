@@ -13,6 +13,7 @@ from lightning_rnnattn.callbacks.next_steps import NextSteps
 from lightning_rnnattn.callbacks.prediction_writer import PredictionWriter
 from lightning_rnnattn.callbacks.record_writer import RecordWriter
 from lightning_rnnattn.callbacks.sampled_text import SampledText
+from lightning_rnnattn.callbacks.sampled_translations import SampledTranslations
 from lightning_rnnattn.callbacks.throughput import Throughput
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "PredictionWriter",
     "RecordWriter",
     "SampledText",
+    "SampledTranslations",
     "Throughput",
 ]

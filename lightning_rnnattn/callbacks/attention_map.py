@@ -1,22 +1,27 @@
-"""Pictures of where the model looks."""
+"""Pictures of where the model looks, and a page to look around in."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_rnnattn.callbacks.figures import attention_figure, save_figure
 from lightning_rnnattn.callbacks.observer import Observer
-from lightning_rnnattn.callbacks.run import log_image, observing, validates, writes
+from lightning_rnnattn.callbacks.page import attention_page
+from lightning_rnnattn.callbacks.run import log_html, log_image, observing, replacing, validates, writes
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.modules.views import AttentionView
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class AttentionMap(Observer):
     """Draw the attention weights of some examples after every validation, into ``attention/`` in the run's folder.
 
-    The examples stay the same over the run, so that one can watch the model learn where to look.
+    The examples stay the same over the run, so that one can watch the model learn where to look. Beside the pictures
+    there is ``attention.html``, the newest state as a page on which a reader points at a token (see `attention_page`).
 
     Protocol: the module is a `ShowsAttention`, as all of this package are: `attention_views` of a validation batch, and
     `text_views` if ``texts`` are given. Where they raise `UserError`, since the model has no attention, nothing is
@@ -63,12 +68,18 @@ class AttentionMap(Observer):
             return
         if not writes(trainer):
             return
-        for number, views in enumerate(examples, start=1):
+        step = trainer.global_step
+        cut = {f"example {i}": [self._cut(view) for view in views] for i, views in enumerate(examples, start=1)}
+        page = attention_page(cut, title="Where the model looked", subtitle=f"{type(module).__name__} · step {step}")
+        with replacing(self.folder / "attention" / "attention.html") as partial:
+            partial.write_text(page, encoding="utf-8")
+        log_html(trainer, "attention/page", page)
+        for example, views in cut.items():
             for view in views:
-                name = f"example{number}" + (f"_{view.name.replace(' ', '')}" if view.name else "")
-                self.path = self.folder / "attention" / f"{name}_step{trainer.global_step:07d}.png"
-                save_figure(self._figure(view, trainer.global_step), self.path)
-                log_image(trainer, f"attention/{name}", self.path, caption=f"step {trainer.global_step}")
+                name = "_".join(filter(None, (example.replace(" ", ""), view.name.replace(" ", ""))))
+                self.path = self.folder / "attention" / f"{name}_step{step:07d}.png"
+                save_figure(self._figure(view, step), self.path)
+                log_image(trainer, f"attention/{name}", self.path, caption=f"step {step}")
 
     def _views(self, module: Any) -> Iterator[list[AttentionView]]:
         if self.texts is not None:
@@ -76,15 +87,16 @@ class AttentionMap(Observer):
         elif self._batch is not None:
             yield from module.attention_views(self._batch, self.num_examples)
 
-    def _figure(self, view: AttentionView, step: int) -> Any:
+    def _cut(self, view: AttentionView) -> AttentionView:
         cut = slice(self.max_tokens)
-        queries, keys, weights = view.queries[cut], view.keys[cut], view.weights[:, cut, cut]
-        if view.queries == view.keys:
-            queries, weights = queries[-self.max_queries :], weights[:, -self.max_queries :]
+        return AttentionView(view.queries[cut], view.keys[cut], view.weights[:, cut, cut], view.name)
+
+    def _figure(self, view: AttentionView, step: int) -> "Figure":
+        last = slice(-self.max_queries if view.queries == view.keys else 0, None)
         return attention_figure(
-            weights.numpy(),
-            queries,
-            keys,
+            view.weights[:, last].numpy(),
+            view.queries[last],
+            view.keys,
             title="Where the model looked",
             subtitle=f"step {step} · the stronger the mark, the more it looked there",
         )

@@ -5,6 +5,7 @@ picture is drawn. T queries, S keys, H heads.
 """
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -26,9 +27,10 @@ PALE = "#cdc8d8"
 ACCENT = "#6d28d9"
 # From "hardly" to "only here". It does not begin at white: what a mask forbids stays white, and shows.
 _WEIGHT_COLOURS = ("#fffdf5", "#fff0bf", "#ffd75e", "#ffab2e", "#f97316")
-# Tokens stand in a fixed-width face; the others are asked, where they are installed, for scripts that it lacks.
+# Tokens stand in a fixed-width face; the others are asked first, where they are installed, for what it lacks.
 _TOKEN_FONTS = (
     "DejaVu Sans Mono",
+    "DejaVu Sans",
     "Noto Sans Mono CJK JP",
     "Noto Sans CJK JP",
     "Noto Sans Arabic",
@@ -135,8 +137,9 @@ def attention_figure(
     from matplotlib.figure import Figure
 
     heads, rows, columns = weights.shape
-    labels = [visible(token) for token in queries], [visible(token) for token in keys]
+    labels = [_drawable(token) for token in queries], [_drawable(token) for token in keys]
     as_text = all(map(_is_one_cell, labels[1]))
+    style = _token_style(frozenset("".join(map("".join, labels))))
     across = math.ceil(math.sqrt(heads))
     down = math.ceil(heads / across)
     # The layout, in inches. Text lies exactly on its cells: a cell is as wide as a letter.
@@ -167,9 +170,9 @@ def attention_figure(
             pad = 4 + 72 * (above if row == 0 else 0)
             axes.set_title(f"head {number + 1}", loc="left", fontsize=9, color=MUTED, pad=pad)
         if as_text:
-            _write_rows(axes, weights.max(axis=0) > 0, labels[1])
+            _write_rows(axes, weights.max(axis=0) > 0, labels[1], style)
         else:
-            _write_edges(axes, labels, left=column == 0, top=row == 0)
+            _write_edges(axes, labels, style, left=column == 0, top=row == 0)
     bar_axes = figure.add_axes(((right - 0.1) / width, edge / height, 0.08 / width, min(1.2, panel[1]) / height))
     bar = figure.colorbar(image, cax=bar_axes, ticks=[0.0, strongest / 2, strongest])
     bar.outline.set_visible(False)
@@ -180,44 +183,72 @@ def attention_figure(
     return figure
 
 
-def _write_rows(axes: "Axes", seen: NDArray[np.bool_], letters: Sequence[str]) -> None:
+def _write_rows(axes: "Axes", seen: NDArray[np.bool_], letters: Sequence[str], style: Mapping[str, Any]) -> None:
     for row, row_seen in enumerate(seen):
         for shown, colour in ((row_seen, INK), (~row_seen, PALE)):
             text = "".join(letter if show else " " for letter, show in zip(letters, shown, strict=True))
-            axes.text(-0.5, row, text, color=colour, **_token_style())
+            axes.text(-0.5, row, text, color=colour, **style)
     axes.hlines(np.arange(len(seen) + 1) - 0.5, -0.5, len(letters) - 0.5, color="white", linewidth=2.2)
 
 
-def _write_edges(axes: "Axes", labels: tuple[list[str], list[str]], left: bool, top: bool) -> None:
+def _write_edges(
+    axes: "Axes", labels: tuple[list[str], list[str]], style: Mapping[str, Any], left: bool, top: bool
+) -> None:
     if left:
         for row, label in enumerate(labels[0]):
-            axes.text(-0.9, row, label, ha="right", color=INK, **_token_style())
+            axes.text(-0.9, row, label, ha="right", color=INK, **style)
     if top:
         for column, label in enumerate(labels[1]):
-            style = {**_token_style(), "va": "bottom"}
-            axes.text(column, -0.9, label, ha="center", rotation=90, color=INK, **style)
+            axes.text(column, -0.9, label, ha="center", rotation=90, color=INK, **{**style, "va": "bottom"})
 
 
-@cache
-def _token_style() -> dict[str, Any]:
-    from matplotlib.font_manager import fontManager
-
-    installed = {font.name for font in fontManager.ttflist}
+def _token_style(characters: frozenset[str]) -> dict[str, Any]:
+    others = {family for character in characters if (family := _family(character))} - {_TOKEN_FONTS[0]}
     return {
-        "family": [font for font in _TOKEN_FONTS if font in installed],
+        "family": [_TOKEN_FONTS[0], *sorted(others)],
         "fontsize": 72 * _LETTER / _ADVANCE,
         "va": "center_baseline",
         "parse_math": False,  # a token may be "$"
     }
 
 
-def _is_one_cell(token: str) -> bool:
-    """Whether a token is one letter that the fixed-width face has."""
-    from matplotlib.font_manager import findfont, get_font
+def _drawable(token: str) -> str:
+    """A token as it can be seen, with the code of each character that is invisible or in no installed font."""
+    letters = visible(token)
+    return "".join(c if c.isprintable() and _family(c) else f"U+{ord(c):04X}" for c in letters)
 
-    return len(token) == 1 and get_font(findfont(_TOKEN_FONTS[0])).get_char_index(ord(token)) != 0
+
+@cache
+def _family(character: str) -> str | None:
+    """The first font that has a character: of those named above, or else any that is installed."""
+    from matplotlib.font_manager import fontManager
+
+    upright = {font.name: font.fname for font in fontManager.ttflist if (font.style, font.weight) == ("normal", 400)}
+    names = [*(name for name in _TOKEN_FONTS if name in upright), *sorted(upright.keys() - {*_TOKEN_FONTS})]
+    # The "last resort" has a box for every character.
+    return next((n for n in names if "Last Resort" not in n and ord(character) in _characters(upright[n])), None)
+
+
+@cache
+def _characters(path: str) -> frozenset[int]:
+    """What a font has."""
+    from matplotlib.ft2font import FT2Font
+
+    return frozenset(FT2Font(path).get_charmap())
+
+
+def _is_one_cell(token: str) -> bool:
+    """Whether a token is one letter of the fixed-width face, to be written from left to right and by itself."""
+    if len(token) != 1 or unicodedata.bidirectional(token) in ("R", "AL", "AN", "NSM"):
+        return False
+    return _family(token) == _TOKEN_FONTS[0]
 
 
 def _extent(labels: Sequence[str]) -> float:
     """How long the longest label is, in inches, with some air."""
-    return 0.1 + _LETTER * max(map(len, labels), default=0)
+    return 0.1 + _LETTER * max(map(_width, labels), default=0)
+
+
+def _width(label: str) -> int:
+    """How many letters wide a label is."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in label)

@@ -108,6 +108,13 @@ def log_image(trainer: Trainer, key: str, image: Path, caption: str) -> None:
             logger.log_image(key, [str(image)], step=log_step(trainer), caption=[caption])
 
 
+def log_html(trainer: Trainer, key: str, page: str) -> None:
+    """Show a page that needs no other file in loggers with a ``log_html`` (`WandbRun`)."""
+    for logger in trainer.loggers:
+        if hasattr(logger, "log_html"):
+            logger.log_html(key, page, step=log_step(trainer))
+
+
 def log_table(trainer: Trainer, key: str, columns: Sequence[str], rows: Sequence[Sequence[object]], text: str) -> None:
     """Show rows as a table in loggers with a ``log_table`` (W&B), and ``text``, in Markdown, in TensorBoard."""
     for logger in trainer.loggers:

@@ -1,4 +1,4 @@
-"""The command line: `fit`, `validate`, `test`, `predict`, `generate`, `translate`, `export` and `recipes`.
+"""The command line: `fit`, `validate`, `test`, `predict`, `generate`, `translate`, `export`, `inspect` and `recipes`.
 
 This module only chooses the subcommand, so that `--help` answers without importing torch.
 """
@@ -19,6 +19,7 @@ COMMANDS = {
     "generate": ("lightning_rnnattn.cli.generate", "continue prompts with a language model"),
     "translate": ("lightning_rnnattn.cli.translate", "write a line for each line on standard input"),
     "export": ("lightning_rnnattn.cli.export", "write a checkpoint's model in another format"),
+    "inspect": ("lightning_rnnattn.cli.inspect", "write a page that shows where a model looks"),
     "recipes": ("lightning_rnnattn.cli.recipes", "list the shipped configs and recipes, or copy one"),
 }
 

@@ -1,7 +1,6 @@
 """`lightning_rnnattn generate`: continue prompts with the language model in a checkpoint."""
 
-import sys
-
+from lightning_rnnattn.cli.inputs import lines
 from lightning_rnnattn.cli.loading import add_model_options, check_at_least_one, load_model
 from lightning_rnnattn.cli.plain import PlainParser
 from lightning_rnnattn.errors import UserError
@@ -44,7 +43,8 @@ def run(command: str, args: list[str]) -> None:
     if getattr(model, "tokenizer", None) is None or not hasattr(model, "prefill"):
         raise UserError(f"--ckpt_path {options.ckpt_path}: {type(model).__name__} cannot write text")
 
-    prompts = [prompt for prompt in options.prompt or _stdin() for _ in range(options.num_samples)]
+    given = options.prompt or lines("nothing to continue: give --prompt, or prompts on standard input, one a line")
+    prompts = [prompt for prompt in given for _ in range(options.num_samples)]
     for start in range(0, len(prompts), options.batch_size):
         batch = prompts[start : start + options.batch_size]
         encoded = [torch.tensor(model.tokenizer.encode(prompt), device=model.device) for prompt in batch]
@@ -60,12 +60,3 @@ def run(command: str, args: list[str]) -> None:
         texts = [model.tokenizer.decode([*ids.tolist(), *new]) for ids, new in zip(encoded, continuations, strict=True)]
         print(SEPARATOR.removeprefix("\n") if start else "", end="")
         print(*texts, sep=SEPARATOR, flush=True)
-
-
-def _stdin() -> list[str]:
-    if sys.stdin.isatty():
-        sys.stderr.write("Type prompts, one a line; Ctrl-D ends.\n")
-    prompts = [line for line in sys.stdin.read().splitlines() if line]
-    if not prompts:
-        raise UserError("nothing to continue: give --prompt, or prompts on standard input, one a line")
-    return prompts

@@ -4,6 +4,7 @@ from argparse import Namespace
 from typing import Any
 
 from lightning_rnnattn.cli.early import early_options, import_modules
+from lightning_rnnattn.cli.inputs import device
 from lightning_rnnattn.cli.plain import PlainParser
 from lightning_rnnattn.errors import UserError
 
@@ -35,17 +36,10 @@ def load_model(options: Namespace, args: list[str]) -> Any:
     Raises:
         UserError: for a device or a checkpoint that cannot be used.
     """
-    import torch
-
     from lightning_rnnattn.modules import load
 
     import_modules(early_options(args).modules)
-    name = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.zeros(1, device=name).cpu()  # there may be a name, but no such device
-    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
-        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
-    return load(options.ckpt_path, map_location=torch.device(name))
+    return load(options.ckpt_path, map_location=device(options.device))
 
 
 def check_at_least_one(options: Namespace, *names: str) -> None:

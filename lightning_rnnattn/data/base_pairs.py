@@ -2,6 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -33,8 +35,8 @@ class BasePairDataModule(ExampleDataModule):
     and counted. In prediction every line is kept: there are as many predictions as lines.
 
     Args:
-        source_tokenizer: how to make the sources' tokenizer. Like the targets', it needs a token that ends a line.
-        target_tokenizer: how to make the targets'; null for one vocabulary, learnt from both.
+        source_tokenizer: how to make the sources' tokenizer; its ``eos`` is true, whether it says so or not.
+        target_tokenizer: how to make the targets', likewise; null for one vocabulary, learnt from both.
         lowercase: whether everything is read in lower case, references included.
         max_length: the most tokens of a source or a target, the end of the line not counted; null is no limit.
         skip: whether pairs that cannot be used are left out, and how many is logged.
@@ -73,7 +75,8 @@ class BasePairDataModule(ExampleDataModule):
         )
         if max_length is not None and max_length < 1:
             raise UserError(f"data.max_length is {max_length}: it must be at least 1")
-        self.source_spec, self.target_spec = source_tokenizer, target_tokenizer
+        self.source_spec = _ending(source_tokenizer)
+        self.target_spec = None if target_tokenizer is None else _ending(target_tokenizer)
         self.lowercase, self.max_length, self.skip = lowercase, max_length, skip
         self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
         self._source_tokenizer: Tokenizer | None = None
@@ -158,13 +161,9 @@ class BasePairDataModule(ExampleDataModule):
         return self.skip and split != "predict"
 
     def _sides(self, split: Split) -> tuple[Side, Side | None]:
+        side = partial(Side, lowercase=self.lowercase, forgiving=self._forgives(split))
         source, target = self.corpora(split)
-        first, second = (
-            None if corpus is None else Side(corpus, self.lowercase, self._forgives(split))
-            for corpus in (source, target)
-        )
-        assert first is not None
-        return first, second
+        return side(source), None if target is None else side(target)
 
     def _learnt(self, spec: TokenizerSpec, name: str) -> Tokenizer:
         if spec.needs_text and not self.has("train"):
@@ -175,8 +174,7 @@ class BasePairDataModule(ExampleDataModule):
         tokenizer = train_tokenizer(spec, self._training(name), self.cache_dir) if spec.needs_text else spec.train(())
         if tokenizer.eos_id is None:
             raise UserError(
-                f"data.{name}: {type(spec).__name__} has no token that ends a line: set data.{name}.eos to true (a"
-                " tokenizer of your own needs </s> or <eos>)"
+                f"data.{name}: {type(spec).__name__} has no token that ends a line: it needs one called </s> or <eos>"
             )
         return tokenizer
 
@@ -208,23 +206,31 @@ class BasePairDataModule(ExampleDataModule):
                 f"{_place(longer, len(fewer))}: the line has no counterpart: {longer.name} has {len(more)} lines,"
                 f" {shorter.name} has {len(fewer)}"
             )
-        lengths = np.stack([rows.lengths[indices] for _, rows in sides]) - 1  # without the ends of lines
-        faults = {"an empty or unreadable side": lengths == 0}
+        lengths = np.stack([rows.lengths[indices] for _, rows in sides]) - 1  # (2, N), without the ends of lines
+        empty, unfit = lengths == 0, np.zeros(len(indices), dtype=bool)
+        faults = {f"an empty{' or unreadable' * self.skip} side": empty}
         if self.max_length is not None:
-            faults[f"more than {self.max_length} tokens on a side"] = lengths > self.max_length
-        for name, fault in faults.items():  # (2, N)
-            count = fault.any(0).sum()
-            if not count:
+            faults[f"more than {self.max_length} tokens on a side"] = (lengths > self.max_length) & ~empty.any(0)
+        for name, fault in faults.items():
+            bad = fault.any(0)
+            unfit |= bad
+            if not bad.any():
                 continue
-            n = int(fault.any(0).argmax())
+            n = int(bad.argmax())
             place = _place(sides[int(fault[:, n].argmax())][0], int(indices[n]))
-            of = f"{count} of the {len(indices)} pairs of {split}"
+            of = f"{bad.sum()} of the {len(indices)} pairs of {split}"
             if not self.skip:
                 raise UserError(
-                    f"{place}: the first of {of} with {name}: correct them, or set data.skip to true to leave them out"
+                    f"{place}: the pair has {name}, as {of} have: correct them, or set data.skip to true to leave them"
+                    " out"
                 )
-            rank_zero_info(f"data.skip: {of} left out: {name}; the first is {place}")
-        return indices[~np.logical_or.reduce(list(faults.values())).any(0)]
+            rank_zero_info(f"data.skip: left out {of} with {name}; the first is {place}")
+        return indices[~unfit]
+
+
+def _ending(spec: TokenizerSpec) -> TokenizerSpec:
+    """The tokenizer with a token that ends a line, where it has the option."""
+    return replace(spec, eos=True) if hasattr(spec, "eos") else spec  # type: ignore[type-var]  # it is a dataclass
 
 
 def _place(side: Side, n: int) -> str:

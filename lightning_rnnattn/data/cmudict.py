@@ -23,7 +23,7 @@ Entries = dict[str, tuple[str, ...]]
 
 
 class CMUDict(BasePairDataModule):
-    """Letters to phonemes, without stress: the g014b2b split of CMUdict, known from the literature (BSD, see ``NOTICE``).
+    """Letters to phonemes, without stress: the g014b2b split of CMUdict, as in the literature (BSD; see ``NOTICE``).
 
     Training has 110,631 pronunciations of 104,167 words, each of them a pair; validation, 2,670 more words of the same
     file, drawn once and for all; the test, 12,000 words. There a word is one example, and every pronunciation of it is

@@ -97,6 +97,7 @@ class PairTableDataModule(BasePairDataModule):
         self.dataset, self.dataset_config = dataset, dataset_config
         self.dataset_splits = {"train": train_split, "val": val_split, "test": test_split, "predict": None}
         self.source_column, self.target_column = source_column, target_column
+        self._hub_tables: dict[Split, Table] = {}
 
     def has(self, split: Split) -> bool:
         """See `ExampleDataModule.has`."""
@@ -113,9 +114,11 @@ class PairTableDataModule(BasePairDataModule):
         return source, target[0] if target else None
 
     def _table(self, split: Split, columns: list[str]) -> Table:
-        files, name = self.files[split], self.dataset_splits[split]
-        if files is None:
+        if (files := self.files[split]) is not None:
+            return table_of_files(find_files(files, f"data.{split}_files"), columns)
+        if split not in self._hub_tables:  # looking for it may mean asking the hub
+            name = self.dataset_splits[split]
             assert self.dataset is not None, "that there is data has been made sure of"
             assert name is not None
-            return HubTable(self.dataset, self.dataset_config, name, columns)
-        return table_of_files(find_files(files, f"data.{split}_files"), columns)
+            self._hub_tables[split] = HubTable(self.dataset, self.dataset_config, name, columns)
+        return self._hub_tables[split]

@@ -16,7 +16,7 @@ from lightning_rnnattn.layers import LSTM, Attentional, AttentionFactory, Combin
 from lightning_rnnattn.layers.past import Cache, Past, extend, newest
 from lightning_rnnattn.modules.base import Loss, SequenceModule
 from lightning_rnnattn.modules.metrics import BitsPerCharacter, LossMetric, Perplexity
-from lightning_rnnattn.modules.views import AttentionView
+from lightning_rnnattn.modules.views import AttentionView, encoded
 from lightning_rnnattn.ops.cross_entropy import IGNORE, linear_cross_entropy
 
 
@@ -224,9 +224,7 @@ class LanguageModel(SequenceModule):
 
     def text_views(self, text: str) -> list[AttentionView]:
         """See `ShowsAttention`."""
-        if self.tokenizer is None:
-            raise UserError("the model has no tokenizer to read a text with: set model.tokenizer")
-        return self._views(torch.tensor(self.tokenizer.encode(text), dtype=torch.int64, device=self.device))
+        return self._views(torch.tensor(encoded(self.tokenizer, text), device=self.device))
 
     def prefill(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Cache]:
         """Reads prompts, for generation.

@@ -223,10 +223,15 @@ class SequenceTagger(SequenceModule):
 
     def text_views(self, text: str) -> list[AttentionView]:
         """See `ShowsAttention`; words are what white space separates."""
-        words = text.split()
         if self.tokenizer is None:
             raise UserError("the model has no tokenizer to read a text with: set model.tokenizer")
-        ids = torch.tensor([self.tokenizer.ids(words)], device=self.device)
+        words = text.split()
+        if not words:
+            raise UserError(f"there is no word in the text {text!r}")
+        # Where the whole vocabulary is in lower case, so are the words that are looked up in it.
+        vocabulary = self.tokenizer.tokens(range(self.tokenizer.vocab_size))
+        forms = [word.lower() for word in words] if all(token == token.lower() for token in vocabulary) else words
+        ids = torch.tensor([self.tokenizer.ids(forms)], device=self.device)
         characters = sizes = None
         if self.characters is not None and self.character_tokenizer is not None:
             rows = [torch.tensor(row) for row in self.character_tokenizer.encode_batch(words)]

@@ -7,7 +7,7 @@ import functools
 from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -27,10 +27,10 @@ class TextMetric(Metric):
     A subclass has sums as its states, so that it is the same whatever the batches and ranks.
 
     Attributes:
-        name: under which it is logged, behind the stage.
+        name: under which it is logged, behind the stage; other options that change the figure have another.
     """
 
-    name: ClassVar[str]
+    name: str
     full_state_update = False
 
     @abstractmethod
@@ -51,6 +51,7 @@ class _SacreMetric(TextMetric):
     def __init__(self, metric: Any, count: int) -> None:
         super().__init__()
         self._metric = metric
+        self._num_references: set[int] = set()
         self.add_state("statistics", torch.zeros(count, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, predictions: Texts, references: References) -> None:
@@ -58,10 +59,13 @@ class _SacreMetric(TextMetric):
         if predictions:
             counts = self._metric._extract_corpus_statistics(list(predictions), list(zip_longest(*references)))
             self.statistics += torch.tensor(counts, device=self.device).sum(0)
+            self._num_references.update(map(len, references))
 
     def compute(self) -> Tensor:
         """The score so far; sacrebleu's signature, which says how it was computed, is logged once."""
-        if hasattr(self._metric, "num_refs"):
+        if self._num_references:
+            # sacrebleu knows those of the last batch only; it writes "var" for -1.
+            self._metric.num_refs = -1 if len(self._num_references) > 1 else max(self._num_references)
             _announce(f"{type(self).__name__}: {self._metric.get_signature()}")
         score = self._metric._compute_score_from_stats(self.statistics.tolist()).score
         return torch.tensor(score, device=self.device)
@@ -69,6 +73,8 @@ class _SacreMetric(TextMetric):
 
 class BLEU(_SacreMetric):
     """BLEU of the corpus (Papineni et al. 2002), by sacrebleu.
+
+    It is logged as ``bleu``, or ``bleu_lc`` where case does not count; other tokenizers add their name.
 
     Args:
         lowercase: whether case does not count.
@@ -84,8 +90,6 @@ class BLEU(_SacreMetric):
         100.0
     """
 
-    name = "bleu"
-
     def __init__(self, lowercase: bool = False, tokenize: str = "13a") -> None:
         from sacrebleu.metrics import bleu  # slow to import, and few need it
 
@@ -93,23 +97,25 @@ class BLEU(_SacreMetric):
             raise UserError(f"BLEU: tokenize={tokenize!r} is none of sacrebleu's: {', '.join(bleu.BLEU.TOKENIZERS)}")
         metric = bleu.BLEU(lowercase=lowercase, tokenize=tokenize, force=True)
         super().__init__(metric, 2 + 2 * metric.max_ngram_order)
+        self.name = "bleu" + (f"_{tokenize}" if tokenize != "13a" else "") + "_lc" * lowercase
 
 
 class ChrF(_SacreMetric):
     """chrF2 (Popović 2015): the F score of character n-grams, by sacrebleu.
+
+    It is logged as ``chrf``, or ``chrf_lc`` where case does not count; with words as ``chrf_w2``, say.
 
     Args:
         lowercase: whether case does not count.
         word_order: the longest n-grams of words that count, too; 2 is chrF++.
     """
 
-    name = "chrf"
-
     def __init__(self, lowercase: bool = False, word_order: int = 0) -> None:
         from sacrebleu.metrics import chrf
 
         metric = chrf.CHRF(lowercase=lowercase, word_order=word_order)
         super().__init__(metric, 3 * metric.order)
+        self.name = "chrf" + (f"_w{word_order}" if word_order else "") + "_lc" * lowercase
 
 
 class _Share(TextMetric):

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.tokenizers import Tokenizer
+
 
 class AttentionView(NamedTuple):
     """Where a model looked in one example.
@@ -55,3 +58,16 @@ class ShowsAttention(Protocol):
 
     def text_views(self, text: str) -> list[AttentionView]:
         """The views of a text as a user types it; a sequence-to-sequence model's are of what it answers."""
+
+
+def encoded(tokenizer: Tokenizer | None, text: str) -> list[int]:
+    """The ids of a text that a user types, at least one.
+
+    Raises:
+        UserError: if there is no tokenizer, or the text has no token, or one that the tokenizer cannot encode.
+    """
+    if tokenizer is None:
+        raise UserError("the model has no tokenizer to read a text with: set model.tokenizer")
+    if not (ids := tokenizer.encode(text)):
+        raise UserError(f"there is no token in the text {text!r}")
+    return ids

@@ -17,6 +17,7 @@ def test_two_processes_leave_one_run(tmp_path):
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert files == [
         "predictions.jsonl",
+        "runs/version_0/attention/attention.html",
         "runs/version_0/attention/example1_step0000004.png",
         "runs/version_0/attention/example1_step0000008.png",
         "runs/version_0/checkpoints/best.ckpt",

@@ -51,6 +51,22 @@ def test_letters_lie_on_their_cells():
     assert axes.texts[0].get_window_extent(renderer).x1 == pytest.approx(axes.get_window_extent(renderer).x1, abs=2)
 
 
+@pytest.mark.filterwarnings("error:Glyph")
+@pytest.mark.parametrize(
+    "script", ["שלום עולם", "السلام عليكم", "日本 語", "ไทย कखग", "a\x00\u200b 😀", "e\u0301 \ue000"]
+)
+def test_every_script_is_drawn_or_named(tmp_path, script):
+    for tokens in (list(script), script.split()):
+        figure = attention_figure(np.full((2, len(tokens), len(tokens)), 0.5), tokens, tokens, title=script[:0])
+        save_figure(figure, tmp_path / "a.png")
+        assert all(map(str.isprintable, texts(figure)))
+
+
+def test_a_letter_that_no_font_has_is_named():
+    figure = attention_figure(np.ones((1, 1, 2)), ["\ue000x"], ["a", "\x07"])
+    assert texts(figure) == ["U+E000x", "a", "U+0007"]
+
+
 def test_visible():
     assert visible("a b\n\t") == "a␣b⏎⇥"
 
@@ -99,6 +115,7 @@ def test_metrics_plot_thins_long_curves(fit):
 def test_attention_map_of_the_validation_data(fit, tmp_path):
     fit(AttentionMap(num_examples=2))
     assert sorted(path.name for path in (tmp_path / "attention").iterdir()) == [
+        "attention.html",
         "example1_step0000008.png",
         "example1_step0000016.png",
         "example2_step0000008.png",
@@ -110,6 +127,7 @@ def test_attention_map_of_texts(fit, tmp_path):
     callback = AttentionMap(["to be, or not to be"], every_n_validations=3)
     fit(callback, max_epochs=4)
     assert [path.name for path in sorted((tmp_path / "attention").iterdir())] == [
+        "attention.html",
         "example1_step0000024.png",
         "example1_step0000032.png",  # the end of the fit
     ]

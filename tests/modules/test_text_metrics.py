@@ -76,8 +76,17 @@ def test_the_signature_is_logged_once(monkeypatch):
             metric.update(["a b"], [["a b"]])
             metric.compute()
     assert len(lines) == 2
+    metric.update(["a"], [["a", "b"]])
+    metric.compute()
+    assert lines.pop().startswith("ChrF: nrefs:var|")
     assert lines[0].startswith("BLEU: nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.")
     assert lines[1].startswith("ChrF: nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.")
+
+
+def test_what_changes_the_figure_changes_the_name():
+    metrics = (BLEU(), BLEU(lowercase=True), BLEU(tokenize="char"), ChrF(), ChrF(word_order=2), ChrF(lowercase=True))
+    assert [m.name for m in metrics] == ["bleu", "bleu_lc", "bleu_char", "chrf", "chrf_w2", "chrf_lc"]
+    assert [m().name for m in (ExactMatch, WordErrorRate, PhoneErrorRate)] == ["exact_match", "wer", "per"]
 
 
 def test_an_unknown_tokenizer_is_refused():
