@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lightning_rnnattn.data import CMUDict as CMUDict
     from lightning_rnnattn.data import Columns as Columns
     from lightning_rnnattn.data import CoNLLU as CoNLLU
+    from lightning_rnnattn.data import PairDataModule as PairDataModule
+    from lightning_rnnattn.data import PairTableDataModule as PairTableDataModule
     from lightning_rnnattn.data import TaggedDataModule as TaggedDataModule
     from lightning_rnnattn.data import TextDataModule as TextDataModule
     from lightning_rnnattn.data import TinyShakespeare as TinyShakespeare
     from lightning_rnnattn.data import WordLines as WordLines
+    from lightning_rnnattn.decoding import BeamSearch as BeamSearch
+    from lightning_rnnattn.decoding import Greedy as Greedy
+    from lightning_rnnattn.decoding import Hypothesis as Hypothesis
+    from lightning_rnnattn.decoding import Sampling as Sampling
+    from lightning_rnnattn.decoding import Search as Search
     from lightning_rnnattn.decoding import generate as generate
     from lightning_rnnattn.errors import UserError as UserError
     from lightning_rnnattn.layers import GRU as GRU
@@ -24,29 +32,43 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import Attention as Attention
     from lightning_rnnattn.layers import Attentional as Attentional
     from lightning_rnnattn.layers import AttentionPooling as AttentionPooling
+    from lightning_rnnattn.layers import BahdanauDecoder as BahdanauDecoder
+    from lightning_rnnattn.layers import Bridge as Bridge
     from lightning_rnnattn.layers import CharacterEncoder as CharacterEncoder
     from lightning_rnnattn.layers import Combine as Combine
     from lightning_rnnattn.layers import CRFOutput as CRFOutput
+    from lightning_rnnattn.layers import Decoder as Decoder
     from lightning_rnnattn.layers import Elman as Elman
     from lightning_rnnattn.layers import Entmax15 as Entmax15
     from lightning_rnnattn.layers import Features as Features
+    from lightning_rnnattn.layers import InputFeedingDecoder as InputFeedingDecoder
     from lightning_rnnattn.layers import LastPooling as LastPooling
+    from lightning_rnnattn.layers import LastStateBridge as LastStateBridge
+    from lightning_rnnattn.layers import LuongDecoder as LuongDecoder
     from lightning_rnnattn.layers import MaxPooling as MaxPooling
     from lightning_rnnattn.layers import MeanPooling as MeanPooling
     from lightning_rnnattn.layers import Memory as Memory
     from lightning_rnnattn.layers import Normalizer as Normalizer
+    from lightning_rnnattn.layers import ProjectionBridge as ProjectionBridge
     from lightning_rnnattn.layers import Residual as Residual
     from lightning_rnnattn.layers import Softmax as Softmax
     from lightning_rnnattn.layers import SoftmaxOutput as SoftmaxOutput
     from lightning_rnnattn.layers import Sparsemax as Sparsemax
     from lightning_rnnattn.layers import TokenEmbedding as TokenEmbedding
+    from lightning_rnnattn.layers import ZeroBridge as ZeroBridge
     from lightning_rnnattn.modules import BIO as BIO
+    from lightning_rnnattn.modules import BLEU as BLEU
     from lightning_rnnattn.modules import IOB1 as IOB1
     from lightning_rnnattn.modules import AttentionView as AttentionView
+    from lightning_rnnattn.modules import ChrF as ChrF
+    from lightning_rnnattn.modules import ExactMatch as ExactMatch
     from lightning_rnnattn.modules import LanguageModel as LanguageModel
+    from lightning_rnnattn.modules import PhoneErrorRate as PhoneErrorRate
+    from lightning_rnnattn.modules import Seq2Seq as Seq2Seq
     from lightning_rnnattn.modules import SequenceModule as SequenceModule
     from lightning_rnnattn.modules import SequenceTagger as SequenceTagger
     from lightning_rnnattn.modules import ShowsAttention as ShowsAttention
+    from lightning_rnnattn.modules import WordErrorRate as WordErrorRate
     from lightning_rnnattn.modules import load as load
     from lightning_rnnattn.scores import AdditiveScore as AdditiveScore
     from lightning_rnnattn.scores import AttentionScore as AttentionScore
@@ -60,41 +82,65 @@ if TYPE_CHECKING:
     from lightning_rnnattn.tokenizers import WordTokenizer as WordTokenizer
 
 _PUBLIC = {
-    "data": ("CoNLLU", "Columns", "TaggedDataModule", "TextDataModule", "TinyShakespeare", "WordLines"),
-    "decoding": ("generate",),
+    "data": (
+        "CMUDict",
+        "CoNLLU",
+        "Columns",
+        "PairDataModule",
+        "PairTableDataModule",
+        "TaggedDataModule",
+        "TextDataModule",
+        "TinyShakespeare",
+        "WordLines",
+    ),
+    "decoding": ("BeamSearch", "Greedy", "Hypothesis", "Sampling", "Search", "generate"),
     "errors": ("UserError",),
     "layers": (
         "Attention",
         "AttentionPooling",
         "Attentional",
+        "BahdanauDecoder",
+        "Bridge",
         "CRFOutput",
         "CharacterEncoder",
         "Combine",
+        "Decoder",
         "Elman",
         "Entmax15",
         "Features",
         "GRU",
+        "InputFeedingDecoder",
         "LSTM",
         "LastPooling",
+        "LastStateBridge",
+        "LuongDecoder",
         "MaxPooling",
         "MeanPooling",
         "Memory",
         "Normalizer",
+        "ProjectionBridge",
         "RNN",
         "Residual",
         "Softmax",
         "SoftmaxOutput",
         "Sparsemax",
         "TokenEmbedding",
+        "ZeroBridge",
     ),
     "modules": (
         "AttentionView",
         "BIO",
+        "BLEU",
+        "ChrF",
+        "ExactMatch",
         "IOB1",
         "LanguageModel",
+        "PhoneErrorRate",
+        "Seq2Seq",
         "SequenceModule",
         "SequenceTagger",
         "ShowsAttention",
+        "WordErrorRate",
         "load",
     ),
     "scores": ("AdditiveScore", "AttentionScore", "CosineScore", "DotScore", "GeneralScore", "ScaledDotScore"),

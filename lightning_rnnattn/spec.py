@@ -4,7 +4,8 @@ Injected factories are recorded as ``{"class_path": ..., "init_args": {...}}``, 
 reads, so that a checkpoint holds no pickled code, and those made in Python and on the command line load alike.
 """
 
-from abc import ABC, abstractmethod
+import dataclasses
+from abc import ABC
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,16 @@ from typing import Any
 from lightning_rnnattn.errors import UserError
 
 
-class Described(ABC):
-    """An object that knows how it was made."""
+class Described(ABC):  # noqa: B024  # what is abstract is up to subclasses
+    """A frozen dataclass that is given to a module: its class is the choice, its fields are the options."""
 
-    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """``{"class_path": ..., "init_args": {...}}``, plain data only."""
+        """The choice as YAML has it: ``{"class_path": ..., "init_args": {...}}``, plain data only."""
+        names = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]  # subclasses are
+        return {
+            "class_path": class_path(type(self)),
+            "init_args": {name: spec(getattr(self, name), name) for name in names},
+        }
 
 
 def spec(value: Any, name: str) -> Any:

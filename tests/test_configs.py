@@ -22,17 +22,22 @@ TINY = [
     "--trainer.limit_train_batches=2",
     "--trainer.limit_val_batches=1",
     "--trainer.enable_progress_bar=false",
-    "--model.rnn.hidden_size=8",
     "--data.batch_size=2",
 ]
+RNN = ["--model.rnn.hidden_size=8"]
+PAIRS = ["quickstart_g2p.yaml", "cmudict/g2p.yaml", "multi30k/bahdanau.yaml", "multi30k/luong.yaml"]
+PAIRED = ["--model.encoder.hidden_size=8", "--model.decoder.rnn.hidden_size=16", "--trainer.val_check_interval=2"]
 STREAM = ["--data.seq_len=8"]
 TAGGED = [("It", "PRON"), ("is", "AUX"), ("a", "DET"), ("truth", "NOUN")]
+SIDES = ("train_source", "train_target", "val_source", "val_target")
 FILES = ["--data.train_files=text.txt", "--data.val_files=text.txt"]
 EXTRA = {
     "data/text.yaml": ["--data.train_files=text.txt", "--data.tokenizer.vocab_size=260"],
     "data/wikitext2.yaml": ["--data.dataset=null", *FILES],  # the hub may be out of reach
     "wikitext2/lm.yaml": ["--data.dataset=null", *FILES],
     "logger/wandb.yaml": ["--trainer.logger.offline=true"],
+    "multi30k/bahdanau.yaml": [f"--data.{side}=text.txt" for side in SIDES],
+    "multi30k/luong.yaml": [f"--data.{side}=text.txt" for side in SIDES],
     "quickstart.yaml": ["--trainer.val_check_interval=2"],
     "tinyshakespeare/lm.yaml": ["--trainer.val_check_interval=2"],
     "ud_ewt/tagger.yaml": ["--data.train_files=tags.conllu", "--data.val_files=tags.conllu"],
@@ -78,13 +83,14 @@ def test_its_launch_command_runs(name, workdir):
     if name == "logger/tensorboard.yaml":
         pytest.importorskip("tensorboard")
     verb, *rest = command(SHIPPED[name])
-    stream = [] if name == "ud_ewt/tagger.yaml" else STREAM
-    main([verb, *rest, *TINY, *stream, *EXTRA.get(name, [])])
+    stream = [] if name in (*PAIRS, "ud_ewt/tagger.yaml") else STREAM
+    sizes = PAIRED if name in PAIRS else RNN
+    main([verb, *rest, *TINY, *sizes, *stream, *EXTRA.get(name, [])])
     assert list(workdir.glob("runs/**/config.yaml"))
 
 
 def test_what_the_quickstart_prints_to_go_on_with_runs(workdir, capsys):
-    tiny = [flag for flag in TINY if not flag.startswith("--trainer.max_")] + EXTRA["quickstart.yaml"] + STREAM
+    tiny = [flag for flag in TINY if not flag.startswith("--trainer.max_")] + EXTRA["quickstart.yaml"] + RNN + STREAM
     main(["fit", "--config=quickstart.yaml", *tiny, "--trainer.max_steps=2"])
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "last.ckpt" in line and " fit " in line)
     main([*shlex.split(line)[1:], *tiny])

@@ -14,6 +14,7 @@ from lightning_rnnattn.callbacks.prediction_writer import PredictionWriter
 from lightning_rnnattn.callbacks.record_writer import RecordWriter
 from lightning_rnnattn.callbacks.run_progress import RunProgress
 from lightning_rnnattn.callbacks.sampled_text import SampledText
+from lightning_rnnattn.callbacks.sampled_translations import SampledTranslations
 from lightning_rnnattn.callbacks.throughput import Throughput
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "RecordWriter",
     "RunProgress",
     "SampledText",
+    "SampledTranslations",
     "Throughput",
 ]

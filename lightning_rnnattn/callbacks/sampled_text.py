@@ -6,19 +6,17 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from lightning_rnnattn.callbacks.observer import Observer
-from lightning_rnnattn.callbacks.run import log_table, observing, writes
+from lightning_rnnattn.callbacks.run import observing
+from lightning_rnnattn.callbacks.sample_table import Row, SampleTable
 from lightning_rnnattn.decoding import generate
 from lightning_rnnattn.errors import UserError
 
-_TABLE_ROWS = 1000  # the newest, so that neither checkpoints nor uploads grow for ever; the file keeps all
 
-
-class SampledText(Observer):
+class SampledText(SampleTable):
     """Let the model write after every validation and at the end; append it to ``samples.md`` in the run's folder.
 
-    The samples of one run start from the same prompts and the same seed, so that what changes is the model. W&B gets a
-    table that grows (and, since its rows travel in the checkpoint, goes on when the run is resumed); TensorBoard, text.
+    The samples of one run start from the same prompts and the same seed, so that what changes is the model. Loggers get
+    a table, as `SampleTable` says.
 
     Protocol: the module has a ``tokenizer`` (``encode(text) -> list[int]``, ``decode(ids) -> str``) and can be given to
     `lightning_rnnattn.decoding.generate`.
@@ -37,6 +35,9 @@ class SampledText(Observer):
         UserError: when the fit starts, if a prompt is empty or has what the tokenizer cannot encode.
     """
 
+    key = "samples"
+    columns = ("prompt", "text")
+
     def __init__(
         self,
         prompts: Sequence[str],
@@ -48,20 +49,13 @@ class SampledText(Observer):
         every_n_validations: int = 1,
         filename: str = "samples.md",
     ) -> None:
-        super().__init__(every_n_validations)
+        super().__init__(every_n_validations, filename)
         self.prompts = list(prompts)
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
         self.top_k = top_k
         self.top_p = top_p
         self.seed = seed
-        self.filename = filename
-        self._rows: list[list[Any]] = []
-
-    @property
-    def state_key(self) -> str:
-        """By its file, so that one trainer may have several."""
-        return self._generate_state_key(filename=self.filename)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a prompt that cannot be encoded before training, not after it."""
@@ -70,27 +64,13 @@ class SampledText(Observer):
             if not tokenizer.encode(prompt):
                 raise UserError(f"SampledText: the prompt {prompt!r} is empty: give at least one token to begin with")
 
-    def state_dict(self) -> dict[str, Any]:
-        """Adds the table so far."""
-        return {**super().state_dict(), "rows": [list(row) for row in self._rows]}
+    def write(self, trainer: Trainer, module: LightningModule) -> Sequence[Row]:
+        """See `SampleTable.write`."""
+        return list(zip(self.prompts, self._texts(trainer, module), strict=True))
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the table."""
-        super().load_state_dict(state_dict)
-        self._rows = [list(row) for row in state_dict["rows"]]
-
-    def observe(self, trainer: Trainer, module: LightningModule) -> None:
-        """Write samples."""
-        texts = self._texts(trainer, module)
-        step = trainer.global_step
-        self._rows = [*self._rows, *([step, *row] for row in zip(self.prompts, texts, strict=True))][-_TABLE_ROWS:]
-        if writes(trainer):
-            markdown = "\n".join(_block(text) for text in texts)
-            self.path = self.folder / self.filename
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(f"## Step {step}{_score(trainer)}\n\n{markdown}\n")
-            log_table(trainer, "samples", ["step", "prompt", "text"], self._rows, text=markdown)
+    def markdown(self, rows: Sequence[Row]) -> str:
+        """A block for each text."""
+        return "\n".join(_block(text) for _, text in rows)
 
     def _texts(self, trainer: Trainer, module: LightningModule) -> list[str]:
         tokenizer: Any = module.tokenizer
@@ -114,8 +94,3 @@ def _block(text: str) -> str:
     while fence in text:
         fence += "`"
     return f"{fence}text\n{text}\n{fence}\n"
-
-
-def _score(trainer: Trainer) -> str:
-    loss = trainer.callback_metrics.get("val_loss")
-    return "" if loss is None else f" · val_loss {float(loss):.3f}"

@@ -1,9 +1,13 @@
 """Data modules and the batches they give."""
 
 from lightning_rnnattn.data.bucketing import LengthBatches
+from lightning_rnnattn.data.cmudict import CMUDict
 from lightning_rnnattn.data.columns import Columns, CoNLLU, WordLines
 from lightning_rnnattn.data.documents import Document, DocumentBatches
 from lightning_rnnattn.data.padded import Padded
+from lightning_rnnattn.data.pair_batch import PairBatch, PairText
+from lightning_rnnattn.data.pair_tables import PairTableDataModule
+from lightning_rnnattn.data.pairs import PairDataModule
 from lightning_rnnattn.data.shakespeare import TinyShakespeare
 from lightning_rnnattn.data.tag_batch import TagBatch
 from lightning_rnnattn.data.tagged import TaggedDataModule
@@ -11,12 +15,17 @@ from lightning_rnnattn.data.text import TextDataModule
 from lightning_rnnattn.data.tokens import TokenBatch, TokenBatches
 
 __all__ = [
+    "CMUDict",
     "CoNLLU",
     "Columns",
     "Document",
     "DocumentBatches",
     "LengthBatches",
     "Padded",
+    "PairBatch",
+    "PairDataModule",
+    "PairTableDataModule",
+    "PairText",
     "TagBatch",
     "TaggedDataModule",
     "TextDataModule",

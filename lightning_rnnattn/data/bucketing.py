@@ -15,7 +15,8 @@ Collate = Callable[[Sequence[int], bool], Any]
 class LengthBatches:
     """The batches of N examples, for one of ``world_size`` processes.
 
-    Examples are sorted by length, equals in random order, and cut into batches. In training (``shuffle``) batches
+    Examples are sorted by length, equals in random order, and cut into batches (pairs by the first of their lengths,
+    equals by the next). In training (``shuffle``) batches
     that are neighbours in length are dealt to the processes together, so that no process waits for a longer one, and
     these groups come in an order that is drawn anew each epoch; a process without a batch in the last group repeats an
     example that does not count. So each example counts once in an epoch, and every process has the same number of
@@ -26,7 +27,7 @@ class LengthBatches:
     processes to the slicing of arrays, and Lightning would change its sampler.)
 
     Args:
-        lengths: (N,) what an example costs, its length as a rule.
+        lengths: (N,) what an example costs, its length as a rule; (N, K) where it has several.
         collate: makes a batch from the numbers of examples, and whether they count.
         batch_size: the most examples in a batch; None is no limit.
         max_tokens: the most positions in a batch, examples times the longest; None is no limit. A longer example is a
@@ -60,13 +61,14 @@ class LengthBatches:
         self._lengths = np.asarray(lengths, dtype=np.int64)
         if not len(self._lengths):
             raise UserError("there are no examples: at least one is needed")
+        self._keys = self._lengths.reshape(len(self._lengths), -1).T
         if batch_size is None and max_tokens is None:
             raise UserError("data.batch_size and data.max_tokens are both null: give at least one of them")
         self._collate = collate
         self._most, self._max_tokens = batch_size, max_tokens
         self._shuffle, self._seed = shuffle, seed
         self._rank, self._world_size = rank, world_size
-        self._count = len(self._cut(np.sort(self._lengths)))
+        self._count = len(self._cut(self._sorted(np.arange(len(self._lengths)))))
         self.epoch = 0
         self.epoch_batches: int | None = None
         self._position = 0
@@ -122,27 +124,29 @@ class LengthBatches:
     def _epoch(self) -> Iterator[list[int]]:
         """The examples of this process' batches; of a batch that does not count, none."""
         if not self._shuffle:
-            order = np.argsort(self._lengths, kind="stable")
-            batches = self._cut(self._lengths[order])
-            for start, stop in batches[self._rank :: self._world_size]:
+            order = self._sorted(np.arange(len(self._lengths)))
+            for start, stop in self._cut(order)[self._rank :: self._world_size]:
                 yield order[start:stop].tolist()
             return
         random = np.random.RandomState((self._seed + self.epoch) % 2**32)
-        order = random.permutation(len(self._lengths))
-        order = order[np.argsort(self._lengths[order], kind="stable")]
-        batches = self._cut(self._lengths[order])
+        order = self._sorted(random.permutation(len(self._lengths)))
+        batches = self._cut(order)
         for group in random.permutation(len(self)):
             mine = group * self._world_size + self._rank
             start, stop = batches[mine] if mine < len(batches) else (0, 0)
             yield order[start:stop].tolist()
 
-    def _cut(self, lengths: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-        """Where batches begin and end among examples of ascending lengths."""
-        cuts, start = [], 0
-        for stop, length in enumerate(lengths.tolist()):
-            size = stop - start + 1
+    def _sorted(self, order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Examples by length, equals as they were."""
+        return order[np.lexsort(self._keys[::-1, order])]
+
+    def _cut(self, order: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+        """Where batches begin and end among sorted examples."""
+        cuts, start, longest = [], 0, 1
+        for stop, length in enumerate(self._keys[:, order].max(axis=0).tolist()):
+            size, longest = stop - start + 1, max(longest, length)
             full = self._most is not None and size > self._most
-            if stop > start and (full or (self._max_tokens is not None and size * max(length, 1) > self._max_tokens)):
+            if stop > start and (full or (self._max_tokens is not None and size * longest > self._max_tokens)):
                 cuts.append((start, stop))
-                start = stop
-        return [*cuts, (start, len(lengths))]
+                start, longest = stop, max(length, 1)
+        return [*cuts, (start, len(order))]

@@ -39,8 +39,8 @@ class Corpus(ABC):
 class FileCorpus(Corpus):
     """The lines of text files, one file after the other; see :func:`lightning_rnnattn.data.files.read_lines`."""
 
-    def __init__(self, paths: Sequence[str | Path]) -> None:
-        self.paths = [Path(path) for path in paths]
+    def __init__(self, paths: Sequence[str | Path], errors: str = "strict") -> None:
+        self.paths, self._errors = [Path(path) for path in paths], errors
         self.name = ", ".join(str(path) for path in self.paths[:3]) + (", …" if len(self.paths) > 3 else "")
 
     @property
@@ -63,7 +63,7 @@ class FileCorpus(Corpus):
         """The lines of the files."""
         before = 0
         for path in self.paths:
-            for line in read_lines(path):
+            for line in read_lines(path, self._errors):
                 yield line._replace(position=before + line.position)
             before += _status(path).st_size
 

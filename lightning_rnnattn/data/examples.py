@@ -25,7 +25,7 @@ class Examples(Protocol):
     """The examples of a split, encoded.
 
     Attributes:
-        lengths: (N,) the length of each.
+        lengths: (N,) the length of each; (N, K) where an example has several sequences.
     """
 
     lengths: npt.NDArray[np.int64]

@@ -55,11 +55,15 @@ def find_files(patterns: str | Path | Sequence[str | Path], key: str) -> list[Pa
     return found
 
 
-def read_lines(path: Path) -> Iterator[Line]:
+def read_lines(path: Path, errors: str = "strict") -> Iterator[Line]:
     """The lines of a UTF-8 text, plain or gzip (told by its first bytes), CR LF read as a newline.
 
     A byte order mark is skipped and a missing last newline added. A line of more than a megabyte comes in pieces, cut
     before a space where there is one.
+
+    Args:
+        path: the file.
+        errors: what is done about bytes that are not UTF-8, as of ``bytes.decode``: "surrogateescape" reads on.
 
     Raises:
         UserError: if the file is missing, empty, damaged, not UTF-8, or holds NUL bytes (UTF-16, say, or no text at
@@ -77,7 +81,7 @@ def read_lines(path: Path) -> Iterator[Line]:
                         f"{path}:{number}: NUL byte at offset {offset + nul}: not a text in UTF-8; convert it first"
                     )
                 try:
-                    text = piece.decode()
+                    text = piece.decode(errors=errors)
                 except UnicodeDecodeError as error:
                     raise UserError(
                         f"{path}:{number}: byte 0x{piece[error.start]:02x} at offset {offset + error.start} is not"

@@ -1,10 +1,10 @@
 """Lines of a text file that belong together as records: whole, however long."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from lightning_rnnattn.data.files import read_lines
+from lightning_rnnattn.data.files import Line, read_lines
 
 
 class WholeLine(NamedTuple):
@@ -32,8 +32,13 @@ def whole_lines(path: Path) -> Iterator[WholeLine]:
     Raises:
         UserError: what `read_lines` raises.
     """
+    return joined(read_lines(path))
+
+
+def joined(lines: Iterable[Line]) -> Iterator[WholeLine]:
+    """Lines whose pieces are put together."""
     pieces: list[str] = []
-    for line in read_lines(path):
+    for line in lines:
         pieces.append(line.text)
         if line.text.endswith("\n"):
             yield WholeLine("".join(pieces)[:-1], line.source, line.number)

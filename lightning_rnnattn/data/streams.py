@@ -35,8 +35,14 @@ def train_tokenizer(spec: TokenizerSpec, corpus: Corpus, cache_dir: Path) -> Tok
     return Tokenizer.from_str(cached(cache_dir / f"tokenizer-{key}.json", build).read_text(encoding="utf-8"))
 
 
-def token_array(corpus: Corpus, tokenizer: Tokenizer, cache_dir: Path) -> TokenArray:
+def token_array(corpus: Corpus, tokenizer: Tokenizer, cache_dir: Path, end: int | None = None) -> TokenArray:
     """The token ids of ``corpus`` as an array mapped from disk, from the cache where the same was encoded before.
+
+    Args:
+        corpus: the text.
+        tokenizer: what it is encoded by.
+        cache_dir: where the array is kept.
+        end: the id that stands for each newline, and for nothing else; None leaves newlines to the tokenizer.
 
     Returns:
         (N,) of uint16, or uint32 for a vocabulary of more than 65,536.
@@ -44,11 +50,12 @@ def token_array(corpus: Corpus, tokenizer: Tokenizer, cache_dir: Path) -> TokenA
     Raises:
         UserError: if the text cannot be read, or has what the tokenizer does not know: with file and line.
     """
-    key = digest("tokens", _FORMAT, tokenizer.to_str(), corpus.fingerprint())
+    ends = () if end is None else (end,)
+    key = digest("tokens", _FORMAT, tokenizer.to_str(), corpus.fingerprint(), *ends)
 
     def build(path: Path) -> None:
         with _watched(corpus, "encoding") as lines, path.open("wb") as file:
-            _write(file, (_encode(batch, tokenizer) for batch in _batches(lines)), tokenizer.vocab_size)
+            _write(file, (_encode(batch, tokenizer, end) for batch in _batches(lines)), tokenizer.vocab_size)
 
     path = cached(cache_dir / f"tokens-{key}.npy", build)
     try:
@@ -71,16 +78,27 @@ def _batches(lines: Iterable[Line]) -> Iterator[list[Line]]:
         yield batch
 
 
-def _encode(lines: list[Line], tokenizer: Tokenizer) -> list[list[int]]:
+def _encode(lines: list[Line], tokenizer: Tokenizer, end: int | None) -> list[list[int]]:
+    texts = [line.text if end is None else line.text.removesuffix("\n") for line in lines]
     try:
-        return tokenizer.encode_batch([line.text for line in lines])
+        rows = tokenizer.encode_batch(texts)
     except UserError:
-        for line in lines:
+        for line, text in zip(lines, texts, strict=True):
             try:
-                tokenizer.encode(line.text)
+                tokenizer.encode(text)
             except UserError as error:
                 raise UserError(f"{line.source}:{line.number}: {error}") from error
         raise
+    if end is not None:
+        for row, line in zip(rows, lines, strict=True):
+            if end in row:
+                raise UserError(
+                    f"{line.source}:{line.number}: the text has what stands for the end of a line (`<eos>`"
+                    " or the like): remove it"
+                )
+            if line.text.endswith("\n"):
+                row.append(end)
+    return rows
 
 
 def _write(file: IO[bytes], batches: Iterator[list[list[int]]], vocab_size: int) -> None:

@@ -1,4 +1,4 @@
-"""What sampling leaves out: each function maps logits (..., V) to logits with the unlikely set to minus infinity."""
+"""What decoding leaves out: each function maps logits (..., V) to logits with some set to minus infinity."""
 
 import torch
 from torch import Tensor
@@ -27,3 +27,21 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     before = probabilities.cumsum(-1) - probabilities
     ordered = ordered.masked_fill(before >= p, float("-inf"))
     return torch.empty_like(logits).scatter(-1, index, ordered)
+
+
+def block_repeats(logits: Tensor, tokens: Tensor, n: int) -> Tensor:
+    """Leaves out the tokens with which n in a row would come a second time in a text (Paulus et al. 2018).
+
+    Args:
+        logits: (..., V).
+        tokens: (..., T) the texts so far.
+        n: at least 1.
+    """
+    if tokens.shape[-1] < n:
+        return logits
+    runs = tokens.unfold(-1, n, 1)  # (..., T - n + 1, n)
+    begun = tokens[..., tokens.shape[-1] - n + 1 :].unsqueeze(-2)
+    repeats = (runs[..., :-1] == begun).all(-1)
+    # Added rather than set, since a token that ends several runs must go if it repeats one of them.
+    penalty = torch.zeros_like(repeats, dtype=logits.dtype).masked_fill(repeats, float("-inf"))
+    return logits.scatter_add(-1, runs[..., -1], penalty)

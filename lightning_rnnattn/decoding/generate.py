@@ -90,7 +90,11 @@ def stream(
     Yields:
         The next token (B,) of every text.
     """
-    _check(prompts, max_new_tokens, temperature, top_k, top_p)
+    if not prompts or any(len(prompt) == 0 for prompt in prompts):
+        raise UserError("prompt: empty: give at least one token to continue")
+    if max_new_tokens < 0:
+        raise UserError(f"max_new_tokens={max_new_tokens}: must not be negative")
+    check_sampling(temperature, top_k, top_p)
     lengths = torch.tensor([len(prompt) for prompt in prompts])
     tokens = pad_sequence(list(prompts), batch_first=True)
     generators = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
@@ -149,13 +153,12 @@ def evaluating(model: object) -> Iterator[None]:
             module.training = mode
 
 
-def _check(
-    prompts: Sequence[Tensor], max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None
-) -> None:
-    if not prompts or any(len(prompt) == 0 for prompt in prompts):
-        raise UserError("prompt: empty: give at least one token to continue")
-    if max_new_tokens < 0:
-        raise UserError(f"max_new_tokens={max_new_tokens}: must not be negative")
+def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
+    """Checks the settings of `choose`.
+
+    Raises:
+        UserError: if one is out of range.
+    """
     if temperature < 0:
         raise UserError(f"temperature={temperature}: must not be negative; 0 takes the most likely token")
     if top_k is not None and top_k < 1:

@@ -1,10 +1,22 @@
 """Layers of plain torch: recurrent networks and attention. None of them imports Lightning."""
 
 from lightning_rnnattn.layers.attention import Attention, AttentionFactory, Memory
+from lightning_rnnattn.layers.bahdanau import BahdanauDecoder
+from lightning_rnnattn.layers.bridges import (
+    Bridge,
+    BridgeFactory,
+    LastStateBridge,
+    ProjectionBridge,
+    StateShape,
+    ZeroBridge,
+)
 from lightning_rnnattn.layers.characters import CharacterEncoder, CharacterFactory
 from lightning_rnnattn.layers.combine import Attentional, Combine, CombineFactory, Residual
 from lightning_rnnattn.layers.crf import CRFOutput
+from lightning_rnnattn.layers.decoder import Decoder, DecoderFactory, DecoderState
+from lightning_rnnattn.layers.input_feeding import InputFeedingDecoder
 from lightning_rnnattn.layers.inputs import Features, InputFactory, InputLayer, TokenEmbedding
+from lightning_rnnattn.layers.luong import LuongDecoder
 from lightning_rnnattn.layers.normalizers import Entmax15, Normalizer, NormalizerFactory, Softmax, Sparsemax
 from lightning_rnnattn.layers.pooling import (
     AttentionPooling,
@@ -25,18 +37,27 @@ __all__ = [
     "AttentionFactory",
     "AttentionPooling",
     "Attentional",
+    "BahdanauDecoder",
+    "Bridge",
+    "BridgeFactory",
     "CRFOutput",
     "CharacterEncoder",
     "CharacterFactory",
     "Combine",
     "CombineFactory",
+    "Decoder",
+    "DecoderFactory",
+    "DecoderState",
     "Elman",
     "Entmax15",
     "Features",
     "InputFactory",
+    "InputFeedingDecoder",
     "InputLayer",
     "KernelRNN",
     "LastPooling",
+    "LastStateBridge",
+    "LuongDecoder",
     "MaxPooling",
     "MeanPooling",
     "Memory",
@@ -44,14 +65,17 @@ __all__ = [
     "NormalizerFactory",
     "Pooling",
     "PoolingFactory",
+    "ProjectionBridge",
     "RNNFactory",
     "Residual",
     "Softmax",
     "SoftmaxOutput",
     "Sparsemax",
     "State",
+    "StateShape",
     "TagOutput",
     "TagOutputFactory",
     "TokenEmbedding",
+    "ZeroBridge",
     "map_state",
 ]

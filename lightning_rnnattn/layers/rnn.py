@@ -13,6 +13,16 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.layers.steps import (
+    CallSteps,
+    GRUSteps,
+    KernelSteps,
+    LayerSteps,
+    LSTMSteps,
+    ReLUSteps,
+    Steps,
+    TanhSteps,
+)
 from lightning_rnnattn.ops.masks import lengths_mask
 
 State = Tensor | tuple[Tensor, Tensor]
@@ -54,6 +64,14 @@ class RNN(nn.Module, ABC):
             Output (B, T, output_size), zeros past each sequence's end; and the state after each sequence's last step.
         """
 
+    def steps(self, known: Tensor) -> Steps:
+        """Prepares to read inputs one by one, of which the last features come with each step.
+
+        Args:
+            known: (B, T, E), the inputs' first features; E is at most ``input_size``.
+        """
+        return CallSteps(self, known)
+
 
 RNNFactory = Callable[[int], RNN]
 """Makes a recurrent network from input_size: a class, or a ``functools.partial`` of one."""
@@ -71,9 +89,14 @@ class KernelRNN(RNN):
         residual: add each layer's input to its output, where both have one size.
         layer_norm: normalise the inputs of every layer but the first.
 
+    Attributes:
+        layer_steps: what a layer does step by step, from its weights; None to call the kernel at each step.
+
     Raises:
         UserError: if a size or a probability is out of range.
     """
+
+    layer_steps: type[LayerSteps] | None = None
 
     def __init__(
         self,
@@ -137,6 +160,12 @@ class KernelRNN(RNN):
             states.append(after)
         return x, map_state(lambda *layers: torch.cat(layers), *states)
 
+    def steps(self, known: Tensor) -> Steps:
+        """See `RNN.steps`."""
+        if self.layer_steps is None or len(self.kernels) > 1:
+            return super().steps(known)
+        return KernelSteps(self.kernels[0], known, self.layer_steps, self.dropout if self.training else 0.0)
+
 
 class Elman(KernelRNN):
     r"""The simple recurrent network (Elman 1990).
@@ -155,6 +184,7 @@ class Elman(KernelRNN):
 
     def __init__(self, input_size: int, hidden_size: int = 256, *, relu: bool = False, **options: Any) -> None:
         self.relu = relu
+        self.layer_steps = ReLUSteps if relu else TanhSteps
         super().__init__(input_size, hidden_size, **options)
 
     def build_kernel(self, input_size: int, num_layers: int) -> nn.RNNBase:
@@ -173,6 +203,8 @@ class LSTM(KernelRNN):
     The state is the pair (h, c). For the arguments see `KernelRNN`.
     """
 
+    layer_steps = LSTMSteps
+
     def build_kernel(self, input_size: int, num_layers: int) -> nn.RNNBase:
         """See `KernelRNN.build_kernel`."""
         return nn.LSTM(input_size, **self.kernel_options(num_layers))
@@ -187,6 +219,8 @@ class GRU(KernelRNN):
 
     For the arguments see `KernelRNN`.
     """
+
+    layer_steps = GRUSteps
 
     def build_kernel(self, input_size: int, num_layers: int) -> nn.RNNBase:
         """See `KernelRNN.build_kernel`."""

@@ -6,30 +6,47 @@ from lightning_rnnattn.modules.language_model import LanguageModel
 from lightning_rnnattn.modules.metrics import BitsPerCharacter, LossMetric, Perplexity
 from lightning_rnnattn.modules.schedulers import WarmupCosine, WarmupInverseSquareRoot
 from lightning_rnnattn.modules.schemes import BIO, IOB1, LabelScheme
+from lightning_rnnattn.modules.seq2seq import Seq2Seq, Seq2SeqCache
 from lightning_rnnattn.modules.tag_metrics import SentenceAccuracy, SpanF1, SpanPrecision, SpanRecall, TokenAccuracy
 from lightning_rnnattn.modules.tagger import SequenceTagger
+from lightning_rnnattn.modules.text_metrics import (
+    BLEU,
+    ChrF,
+    ExactMatch,
+    PhoneErrorRate,
+    TextMetric,
+    WordErrorRate,
+)
 from lightning_rnnattn.modules.views import AttentionView, ShowsAttention
 
 __all__ = [
     "BIO",
+    "BLEU",
     "IOB1",
     "AttentionView",
     "BitsPerCharacter",
+    "ChrF",
+    "ExactMatch",
     "LabelScheme",
     "LanguageModel",
     "Loss",
     "LossMetric",
     "Perplexity",
+    "PhoneErrorRate",
     "SentenceAccuracy",
+    "Seq2Seq",
+    "Seq2SeqCache",
     "SequenceModule",
     "SequenceTagger",
     "ShowsAttention",
     "SpanF1",
     "SpanPrecision",
     "SpanRecall",
+    "TextMetric",
     "TokenAccuracy",
     "WarmupCosine",
     "WarmupInverseSquareRoot",
+    "WordErrorRate",
     "load",
     "read_checkpoint",
 ]

@@ -1,17 +1,15 @@
 """Schemes by which labels of single elements mark spans of them."""
 
-import dataclasses
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.ops.crf import Allowed
 from lightning_rnnattn.ops.spans import SpanTable
-from lightning_rnnattn.spec import Described, class_path
+from lightning_rnnattn.spec import Described
 
 
 class LabelScheme(Described):
@@ -44,10 +42,6 @@ class LabelScheme(Described):
             start=torch.tensor([self.follows("O", after) for after in labels]),
             end=torch.ones(len(labels), dtype=torch.bool),
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """See `Described.to_dict`."""
-        return {"class_path": class_path(type(self)), "init_args": dataclasses.asdict(self)}  # type: ignore[call-overload]
 
     def _split(self, label: str) -> tuple[str, str]:
         prefix, _, kind = label.partition("-")

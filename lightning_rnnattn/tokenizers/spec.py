@@ -1,11 +1,10 @@
 """What a YAML file says about the tokenizer."""
 
-import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from lightning_rnnattn.spec import Described, class_path
+from lightning_rnnattn.spec import Described
 from lightning_rnnattn.tokenizers.tokenizer import Tokenizer
 
 
@@ -27,10 +26,3 @@ class TokenizerSpec(Described):
         Args:
             texts: the training text in pieces, lines as a rule, each with its newline. Joined, they are the whole text.
         """
-
-    def to_dict(self) -> dict[str, Any]:
-        """The specification as YAML has it: ``{"class_path": ..., "init_args": {...}}``, primitives only."""
-        return {
-            "class_path": class_path(type(self)),
-            "init_args": dataclasses.asdict(self),  # type: ignore[call-overload]  # subclasses are dataclasses
-        }

@@ -12,6 +12,10 @@ from torch import Tensor
 
 from lightning_rnnattn.errors import UserError
 
+EOS = "\n"
+"""The end of a line as a special token, which no other text can be taken for."""
+
+_BOS_NAMES = ("<bos>", "<s>")
 _EOS_NAMES = ("<eos>", "</s>", "<|endoftext|>")
 _PAD_NAMES = ("<pad>", "[PAD]")
 
@@ -65,8 +69,19 @@ class Tokenizer:
 
     @property
     def eos_id(self) -> int | None:
-        """The id that ends a sentence or, in a stream, a line."""
-        return self._first_id(_EOS_NAMES)
+        r"""The id that ends a sentence or, in a stream, a line.
+
+        In the tokenizers of this package it is the newline: with ``eos``, ``encode(line + "\n")`` is ``encode(line)``
+        and this id, which is decoded to the newline.
+        """
+        special = {token["content"] for token in self._json["added_tokens"] if token["special"]}
+        return self._first_id([*_EOS_NAMES, *special.intersection([EOS])])
+
+    @property
+    def bos_id(self) -> int | None:
+        """The id that a decoder reads first; the end of a sentence begins the next where there is none of its own."""
+        bos = self._first_id(_BOS_NAMES)
+        return self.eos_id if bos is None else bos
 
     @property
     def pad_id(self) -> int | None:

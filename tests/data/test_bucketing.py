@@ -52,6 +52,21 @@ def test_neighbours_in_length_share_a_batch_and_a_step():
         assert max(together) - min(together) <= 3  # 16 of 400 examples over 50 lengths
 
 
+PAIRS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=60)
+
+
+@given(PAIRS, st.booleans(), st.integers(1, 9) | st.none(), st.integers(1, 60))
+def test_pairs_are_in_the_order_of_both_lengths(lengths, shuffle, most, max_tokens):
+    loader = batches(lengths, batch_size=most, max_tokens=max_tokens, shuffle=shuffle)
+    given_out = [indices for indices, _ in loader]
+    assert len(given_out) == len(loader)
+    assert sorted(i for indices in given_out for i in indices) == list(range(len(lengths)))
+    in_order = sorted(([lengths[i] for i in indices] for indices in given_out), key=lambda pairs: (pairs[0], pairs[-1]))
+    assert [pair for pairs in in_order for pair in pairs] == sorted(lengths)
+    for indices in given_out:
+        assert len(indices) == 1 or len(indices) * max(max(lengths[i]) for i in indices) <= max_tokens
+
+
 def test_epochs_differ_and_repeat_by_seed():
     def epochs(seed):
         loader = batches([3, 1, 2] * 20, batch_size=4, shuffle=True, seed=seed)

@@ -89,6 +89,13 @@ def test_every_size_and_reach(path, sizes, is_causal, window, seed):
     compare(inputs(*sizes), {"is_causal": is_causal, "window": window}, atol=1e-4)
 
 
+@pytest.mark.parametrize("num_keys", [1, 14, 21])
+@pytest.mark.parametrize("features", [5, 16, 69])
+@pytest.mark.parametrize("reach", [{}, {"is_causal": True, "window": 3}])
+def test_a_single_query_as_of_a_decoder(path, num_keys, features, reach):
+    compare(inputs(num_queries=1, num_keys=num_keys, features=features), reach, atol=3e-5)
+
+
 @pytest.mark.parametrize("num_queries", [0, 1, 3])
 @pytest.mark.parametrize("num_keys", [0, 1, 3])
 def test_empty_and_single_sequences(path, num_queries, num_keys):

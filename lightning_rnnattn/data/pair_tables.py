@@ -1,0 +1,124 @@
+"""Pairs in two columns of a table."""
+
+from lightning_rnnattn.data.base_pairs import BasePairDataModule, Corpora
+from lightning_rnnattn.data.examples import Split
+from lightning_rnnattn.data.files import find_files
+from lightning_rnnattn.data.sides import ColumnCorpus
+from lightning_rnnattn.data.table_files import table_of_files
+from lightning_rnnattn.data.table_hub import HubTable
+from lightning_rnnattn.data.tables import Table
+from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.tokenizers import BPETokenizer, TokenizerSpec
+
+
+class PairTableDataModule(BasePairDataModule):
+    """Translation and the like: two columns of TSV, CSV or JSONL files (plain or gzip), or of a data set of the HF hub.
+
+    Args:
+        train_files: paths and glob patterns of ``.tsv``, ``.csv`` or ``.jsonl`` files, each with ``.gz`` or without.
+        val_files: the same for validation; then ``val_split`` and ``val_fraction`` are not used.
+        test_files: the same for the test; then ``test_split`` is not used.
+        predict_files: the same to predict the targets of, in order; plain lines where the name ends otherwise.
+        dataset: instead of ``train_files``: a data set on the hub, or a local folder with one.
+        dataset_config: its configuration, where it has several.
+        train_split: its split for training; slices such as ``train[:10%]`` are fine.
+        val_split: its split for validation, where there are no files for it; null for none.
+        test_split: its split for the test, likewise.
+        source_column: the column with the source; ``translation.de`` is the field ``de`` of a column of objects.
+        target_column: the column with the target.
+        source_tokenizer: see `BasePairDataModule`.
+        target_tokenizer: see `BasePairDataModule`.
+        lowercase: see `BasePairDataModule`.
+        max_length: see `BasePairDataModule`.
+        skip: see `BasePairDataModule`.
+        val_fraction: see `ExampleDataModule`.
+        split_seed: see `ExampleDataModule`.
+        batch_size: see `ExampleDataModule`.
+        max_tokens: see `ExampleDataModule`.
+        eval_batch_size: see `ExampleDataModule`.
+        seed: see `ExampleDataModule`.
+        cache_dir: see `BasePairDataModule`.
+
+    Raises:
+        UserError: if ``dataset`` and ``train_files`` are both given.
+    """
+
+    ways = {  # noqa: RUF012  (the base says that it is a ClassVar)
+        "train": "data.train_files or data.dataset",
+        "val": "data.val_files, data.val_split or data.val_fraction",
+        "test": "data.test_files or data.test_split",
+        "predict": "data.predict_files",
+    }
+
+    def __init__(
+        self,
+        train_files: str | list[str] | None = None,
+        val_files: str | list[str] | None = None,
+        test_files: str | list[str] | None = None,
+        predict_files: str | list[str] | None = None,
+        *,
+        dataset: str | None = None,
+        dataset_config: str | None = None,
+        train_split: str = "train",
+        val_split: str | None = "validation",
+        test_split: str | None = "test",
+        source_column: str = "source",
+        target_column: str = "target",
+        source_tokenizer: TokenizerSpec = BPETokenizer(eos=True),  # noqa: B008  (frozen)
+        target_tokenizer: TokenizerSpec | None = None,
+        lowercase: bool = False,
+        max_length: int | None = None,
+        skip: bool = False,
+        val_fraction: float = 0.0,
+        split_seed: int = 0,
+        batch_size: int | None = 32,
+        max_tokens: int | None = None,
+        eval_batch_size: int | None = None,
+        seed: int = 0,
+        cache_dir: str | None = None,
+    ) -> None:
+        super().__init__(
+            source_tokenizer=source_tokenizer,
+            target_tokenizer=target_tokenizer,
+            lowercase=lowercase,
+            max_length=max_length,
+            skip=skip,
+            val_fraction=val_fraction,
+            split_seed=split_seed,
+            batch_size=batch_size,
+            max_tokens=max_tokens,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            cache_dir=cache_dir,
+        )
+        if dataset is not None and train_files is not None:
+            raise UserError("data.dataset and data.train_files exclude each other: set one of them to null")
+        self.files = {"train": train_files, "val": val_files, "test": test_files, "predict": predict_files}
+        self.dataset, self.dataset_config = dataset, dataset_config
+        self.dataset_splits = {"train": train_split, "val": val_split, "test": test_split, "predict": None}
+        self.source_column, self.target_column = source_column, target_column
+        self._hub_tables: dict[Split, Table] = {}
+
+    def has(self, split: Split) -> bool:
+        """See `ExampleDataModule.has`."""
+        files = self.files[split]
+        if files is not None:
+            return bool(find_files(files, f"data.{split}_files"))
+        return self.dataset is not None and self.dataset_splits[split] is not None
+
+    def corpora(self, split: Split) -> Corpora:
+        """See `BasePairDataModule.corpora`."""
+        columns = [self.source_column] if split == "predict" else [self.source_column, self.target_column]
+        table = self._table(split, columns)
+        source, *target = [ColumnCorpus(table, column) for column in columns]
+        return source, target[0] if target else None
+
+    def _table(self, split: Split, columns: list[str]) -> Table:
+        if (files := self.files[split]) is not None:
+            return table_of_files(find_files(files, f"data.{split}_files"), columns)
+        if split not in self._hub_tables:  # looking for it may mean asking the hub
+            name = self.dataset_splits[split]
+            assert self.dataset is not None, "that there is data has been made sure of"
+            assert name is not None
+            self._hub_tables[split] = HubTable(self.dataset, self.dataset_config, name, columns)
+        return self._hub_tables[split]
