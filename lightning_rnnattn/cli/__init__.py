@@ -1,4 +1,4 @@
-"""The command line: `lightning_rnnattn COMMAND`.
+"""The command line: `fit`, `validate`, `test`, `predict`, and what can be done with a checkpoint.
 
 This module only chooses the subcommand, so that `--help` answers without importing torch.
 """
