@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import lightning.pytorch as L
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from lightning_utilities.core.apply_func import apply_to_collection
@@ -100,9 +101,16 @@ class SequenceModule(L.LightningModule, ABC):
         return total / _no_zero(weight)
 
     def configure_model(self) -> None:
-        """Spreads the module over the processes, where the strategy is `Sharded` (or another of its kind)."""
-        if self.device_mesh is not None:
-            shard(self, self.device_mesh)
+        """Spreads the module over the processes, where the strategy is `Sharded` (or another of its kind).
+
+        Raises:
+            UserError: if weights are to be averaged, too, which takes a whole copy of them.
+        """
+        if self.device_mesh is None:
+            return
+        if any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+            raise UserError("trainer.callbacks: averages of weights need whole weights: use the strategy ddp with them")
+        shard(self, self.device_mesh)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and scheduler that were asked for."""
