@@ -32,7 +32,6 @@ from lightning_rnnattn.layers.pooling import (
     PoolingFactory,
     redundancy,
 )
-from lightning_rnnattn.layers.rnn import GRU, LSTM, RNN, Elman, KernelRNN, RNNFactory, StackedRNN, State, map_state
 from lightning_rnnattn.layers.stepped import LayerNormLSTM, ZoneoutLSTM
 from lightning_rnnattn.layers.tag_output import SoftmaxOutput, TagOutput, TagOutputFactory
 

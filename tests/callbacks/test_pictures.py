@@ -11,9 +11,9 @@ from matplotlib.image import imread
 
 from lightning_rnnattn.callbacks import AttentionMap, LastCheckpoint, MetricsPlot
 from lightning_rnnattn.callbacks.figures import (
-    LETTER,
     _ROW,
     DPI,
+    LETTER,
     attention_figure,
     curves_figure,
     save_figure,

@@ -61,7 +61,9 @@ def test_early_stopping(fit, small):
 )
 def test_averages(fit, small, average):
     name, option = average
-    fit(*small, *SGD, *EPOCHS, "--trainer.max_epochs=2", f"--trainer.callbacks+={name}", f"--trainer.callbacks.{option}")
+    fit(
+        *small, *SGD, *EPOCHS, "--trainer.max_epochs=2", f"--trainer.callbacks+={name}", f"--trainer.callbacks.{option}"
+    )
     checkpoint = last()
     assert "current_model_state" in checkpoint
     own, mean = (checkpoint[key]["output.weight"] for key in ("current_model_state", "state_dict"))
