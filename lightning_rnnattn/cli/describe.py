@@ -66,7 +66,7 @@ class DescribeCLI(TrainingCLI):
     def _add_instantiators(self) -> None:
         data = DataInstantiator(self, self.checkpoint.vocabularies)
         self.parser.add_instantiator(data, LightningDataModule)
-        self.parser.add_instantiator(OfflineModelInstantiator(self, data), SequenceModule)
+        self.parser.add_instantiator(OfflineModelInstantiator(self, data, None), SequenceModule)
 
     def instantiate_classes(self) -> None:
         """Makes the data module and the model, and no trainer."""

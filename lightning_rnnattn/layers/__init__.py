@@ -32,6 +32,7 @@ from lightning_rnnattn.layers.pooling import (
     PoolingFactory,
     redundancy,
 )
+from lightning_rnnattn.layers.rnn import RNN, RNNFactory, StackedRNN, State, map_state
 from lightning_rnnattn.layers.stepped import LayerNormLSTM, ZoneoutLSTM
 from lightning_rnnattn.layers.tag_output import SoftmaxOutput, TagOutput, TagOutputFactory
 
