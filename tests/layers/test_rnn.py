@@ -5,9 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.func import functional_call
 
 from lightning_rnnattn import GRU, LSTM, RNN, Elman, MinGRU, MinLSTM, UserError
 from lightning_rnnattn.layers import map_state
+from lightning_rnnattn.layers.steps import stack, unstack
 
 KERNELS = [LSTM, GRU, Elman, partial(Elman, relu=True)]
 CELLS = [*KERNELS, MinGRU, MinLSTM]
@@ -134,7 +136,7 @@ def test_locked_dropout_lies_between_layers_and_is_the_same_at_every_step():
 
 
 @pytest.mark.parametrize("options", [{"num_layers": 2}, {"num_layers": 2, "bidirectional": True, "last_size": 3}])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", KERNELS)
 def test_recurrent_weights_differ_between_calls_in_training_and_only_there(cell, options):
     rnn = cell(D, N, weight_dropout=0.5, **options)
     x = torch.randn(B, T, D)
@@ -183,6 +185,42 @@ def test_weight_drop_trains_under_autocast_and_leaves_the_parameters_alone():
     output.sum().backward()
     assert all(torch.equal(before[name], p) for name, p in rnn.named_parameters())
     assert all(p.grad is not None for p in rnn.parameters())
+
+
+def run_steps(rnn, x, known_size):
+    """The outputs and the state of a network that is told the last features of its inputs step by step."""
+    steps, (_, state) = rnn.steps(x[..., :known_size]), rnn(x[:, :1])
+    layers, outputs = unstack(map_state(torch.zeros_like, state)), []
+    for t in range(x.shape[1]):
+        output, layers = steps(t, x[:, t, known_size:], layers)
+        outputs.append(output)
+    return torch.stack(outputs, dim=1), stack(layers)
+
+
+@pytest.mark.parametrize("options", [*OPTIONS, {"dropout": 0.5}, {"weight_dropout": 0.5}, {"locked_dropout": 0.5}])
+@pytest.mark.parametrize("cell", KERNELS)
+def test_step_by_step_equals_all_at_once(cell, options):
+    rnn = cell(N, N, num_layers=2, **options).double().eval()
+    x = torch.randn(B, T, N, dtype=torch.float64)
+    output, state = rnn(x)
+    stepped, last = run_steps(rnn, x, 3)
+    torch.testing.assert_close(stepped, output)
+    map_state(torch.testing.assert_close, last, state)
+
+
+def test_steps_drop_the_same_weights_and_features_all_along():
+    rnn = Elman(D, N, num_layers=2, weight_dropout=0.4, locked_dropout=0.3).double()
+    x = torch.randn(B, T, D, dtype=torch.float64)
+    torch.manual_seed(5)
+    stepped, _ = run_steps(rnn, x, 3)
+    torch.manual_seed(5)
+    dropped = [torch.nn.functional.dropout(kernel.weight_hh_l0, 0.4) for kernel in rnn.kernels]
+    mask = torch.nn.functional.dropout(torch.ones(B, 1, N, dtype=torch.float64), 0.3)
+    assert any((weight == 0).any() for weight in dropped)
+    assert (mask == 0).any()
+    hidden, _ = functional_call(rnn.kernels[0], {"weight_hh_l0": dropped[0]}, (x,))
+    expected, _ = functional_call(rnn.kernels[1], {"weight_hh_l0": dropped[1]}, (hidden * mask,))
+    torch.testing.assert_close(stepped, expected)
 
 
 def test_a_single_layer_with_dropout_warns_nobody():
