@@ -55,10 +55,10 @@ def test_the_seed_alone_decides(model):
 
 def test_the_mode_of_every_part_is_left_as_it_was(model):
     model.train()
-    model.rnn.eval()
+    model.core.rnn.eval()
     generate(model, prompts(), max_new_tokens=1)
     assert model.training
-    assert not model.rnn.training
+    assert not model.core.rnn.training
 
 
 def test_a_text_ends_with_the_stop_token(model):
