@@ -89,7 +89,6 @@ class RunRecord(RunCallback):
     def _write(self, trainer: Trainer) -> None:
         self._record |= {
             "steps": trainer.global_step,
-            "epochs": trainer.current_epoch,
             "seconds": round(self._spent(), 3),
             "best": self._best,
         }

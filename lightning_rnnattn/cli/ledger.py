@@ -19,7 +19,7 @@ HEADER = """\
 Made by `lightning_rnnattn ledger` from the `run.json` of each run; no number is written by hand. A value is the mean
 over seeds, with the standard deviation where there are several. Published figures are those of `published.csv`.
 """
-COLUMNS = ("run", "metric", "value", "published", "difference", "seeds", "parameters", "trained", "time", "hardware")
+COLUMNS = ("run", "metric", "value", "published", "difference", "seeds", "parameters", "steps", "time", "hardware")
 
 
 class Figure(NamedTuple):
@@ -152,7 +152,7 @@ def _row(group: list[Result], figure: Figure | None) -> list[str]:
         "" if figure is None else f"{value - figure.value:+.3g}",
         ", ".join(sorted({str(result.record["seed"]) for result in group})),
         f"{run['parameters']:,}",
-        f"{run['steps']:,} steps, {run['epochs']} epochs",
+        f"{run['steps']:,}",
         f"{statistics.fmean(result.record['seconds'] for result in group) / 60:.3g} min",
         run["hardware"],
     ]

@@ -94,6 +94,40 @@ def test_any_required_argument_is_asked_of_the_data(workdir, fit, fails, small):
     assert line == "model.num_labels is missing: Tagger requires it, and TinyShakespeare has no 'num_labels'"
 
 
+REGULARISED = [
+    "--model.rnn.num_layers=2",
+    "--model.rnn.last_size=4",
+    "--model.rnn.locked_dropout=0.1",
+    "--model.rnn.weight_dropout=0.1",
+    "--model.input.token_dropout=0.1",
+    "--model.input.locked_dropout=0.1",
+    "--model.locked_dropout=0.1",
+    "--model.tie_weights=true",
+    "--model.activation_penalty=2",
+    "--model.slowness_penalty=1",
+    "--data=TextDataModule",
+    "--data.train_files=text.txt",
+    "--data.val_fraction=0.5",
+    "--data.seq_len_std=2",
+    "--trainer.callbacks+=NTASGD",
+    "--trainer.callbacks.nonmono=1",
+    "--trainer.callbacks+=LengthScaledLR",
+    "--model.cache=NeuralCache",
+    "--model.cache.size=4",
+]
+STEPPED = ["--model.rnn=LayerNormLSTM", "--model.rnn.zoneout=0.1", "--model.rnn.cell_zoneout=0.1"]
+
+
+@pytest.mark.parametrize("flags", [REGULARISED, STEPPED], ids=["kernel", "stepped"])
+def test_each_regulariser_is_a_name_or_a_number(workdir, fit, small, flags):
+    (workdir / "text.txt").write_text("to be or not to be\n" * 20)
+    fit(*small, *flags)
+    main(
+        ["test", "--ckpt_path=runs/version_0/checkpoints/last.ckpt", *(f for f in flags if "cache" in f)]
+        + (["--data.test_files=text.txt"] if flags is REGULARISED else [])
+    )
+
+
 # -- checkpoints ------------------------------------------------------------------------------------------------------
 
 
