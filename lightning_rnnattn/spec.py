@@ -13,7 +13,7 @@ from typing import Any
 from lightning_rnnattn.errors import UserError
 
 
-class Described(ABC):
+class Described(ABC):  # noqa: B024  # what is abstract is up to subclasses
     """A frozen dataclass that is given to a module: its class is the choice, its fields are the options."""
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The command line: `lightning_rnnattn fit`, `validate`, `test`, `predict`, `generate`, `inspect` and `recipes`.
+"""The command line: `fit`, `validate`, `test`, `predict`, `generate`, `translate`, `export`, `inspect` and `recipes`.
 
 This module only chooses the subcommand, so that `--help` answers without importing torch.
 """
@@ -17,6 +17,8 @@ COMMANDS = {
     "test": (TRAINER, "measure a checkpoint on the test data"),
     "predict": (TRAINER, "write what a checkpoint says about each document to a file"),
     "generate": ("lightning_rnnattn.cli.generate", "continue prompts with a language model"),
+    "translate": ("lightning_rnnattn.cli.translate", "write a line for each line on standard input"),
+    "export": ("lightning_rnnattn.cli.export", "write a checkpoint's model in another format"),
     "inspect": ("lightning_rnnattn.cli.inspect", "write a page that shows where a model looks"),
     "recipes": ("lightning_rnnattn.cli.recipes", "list the shipped configs and recipes, or copy one"),
 }
@@ -51,6 +53,9 @@ def main(args: list[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else list(args)
     try:
         _run(args)
+    except BrokenPipeError:  # whoever reads the output, `head` say, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain as it exits
+        raise SystemExit(1) from None
     except Exception as error:
         reason = user_error(error)
         if reason is None:

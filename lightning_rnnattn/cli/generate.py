@@ -1,9 +1,7 @@
 """`lightning_rnnattn generate`: continue prompts with the language model in a checkpoint."""
 
-from typing import Any
-
-from lightning_rnnattn.cli.early import early_options, import_modules
-from lightning_rnnattn.cli.inputs import device, lines
+from lightning_rnnattn.cli.inputs import lines
+from lightning_rnnattn.cli.loading import add_model_options, check_at_least_one, load_model
 from lightning_rnnattn.cli.plain import PlainParser
 from lightning_rnnattn.errors import UserError
 
@@ -13,7 +11,7 @@ SEPARATOR = "\n\n---\n\n"  # between texts, where there are several
 def make_parser() -> PlainParser:
     """Makes the parser of the options."""
     parser = PlainParser("generate", "Continue prompts, several at once; each comes out as if it were alone.")
-    parser.add_argument("--ckpt_path", required=True, help="the checkpoint of a language model")
+    add_model_options(parser, "a language model")
     parser.add_argument(
         "--prompt", action="append", help="a text to continue; repeatable; else the lines of stdin that are not empty"
     )
@@ -26,8 +24,6 @@ def make_parser() -> PlainParser:
     parser.add_argument("--seed", type=int, default=0, help="of the draws; text i draws with seed + i (default: 0)")
     parser.add_argument("--num_samples", type=int, default=1, help="texts for each prompt (default: 1)")
     parser.add_argument("--batch_size", type=int, default=64, help="texts that are continued at once (default: 64)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU where there is one)")
-    parser.add_argument("--import", action="append", metavar="MODULE", help="a module of yours to import first")
     return parser
 
 
@@ -38,17 +34,13 @@ def run(command: str, args: list[str]) -> None:
         UserError: for options, prompts or a checkpoint that cannot be used.
     """
     options = make_parser().parse_args(args)
-    for name in ("num_samples", "batch_size"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name} is {getattr(options, name)}: it must be at least 1")
+    check_at_least_one(options, "num_samples", "batch_size")
     import torch
 
     from lightning_rnnattn.decoding import generate
-    from lightning_rnnattn.modules import load
 
-    import_modules(early_options(args).modules)
-    model: Any = load(options.ckpt_path, map_location=device(options.device))
-    if model.tokenizer is None or not hasattr(model, "prefill"):
+    model = load_model(options, args)
+    if getattr(model, "tokenizer", None) is None or not hasattr(model, "prefill"):
         raise UserError(f"--ckpt_path {options.ckpt_path}: {type(model).__name__} cannot write text")
 
     given = options.prompt or lines("nothing to continue: give --prompt, or prompts on standard input, one a line")

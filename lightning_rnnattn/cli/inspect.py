@@ -1,10 +1,9 @@
 """`lightning_rnnattn inspect`: a page that shows where the model in a checkpoint looks."""
 
 from pathlib import Path
-from typing import Any
 
-from lightning_rnnattn.cli.early import early_options, import_modules
-from lightning_rnnattn.cli.inputs import device, lines
+from lightning_rnnattn.cli.inputs import lines
+from lightning_rnnattn.cli.loading import add_model_options, load_model
 from lightning_rnnattn.cli.plain import PlainParser
 from lightning_rnnattn.errors import UserError
 
@@ -12,14 +11,12 @@ from lightning_rnnattn.errors import UserError
 def make_parser() -> PlainParser:
     """Makes the parser of the options."""
     parser = PlainParser("inspect", "Write a page that shows where the model looks, token by token.")
-    parser.add_argument("--ckpt_path", required=True, help="the checkpoint of a model with attention")
+    add_model_options(parser, "a model with attention")
     parser.add_argument(
         "--input", action="append", help="a text to read; repeatable; else the lines of stdin that are not empty"
     )
     parser.add_argument("--output", default="attention.html", help="the file to write (default: attention.html)")
     parser.add_argument("--max_tokens", type=int, default=512, help="refuse texts with more (default: 512)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU where there is one)")
-    parser.add_argument("--import", action="append", metavar="MODULE", help="a module of yours to import first")
     return parser
 
 
@@ -33,10 +30,9 @@ def run(command: str, args: list[str]) -> None:
     import torch
 
     from lightning_rnnattn.callbacks.page import attention_page
-    from lightning_rnnattn.modules import ShowsAttention, load
+    from lightning_rnnattn.modules import ShowsAttention
 
-    import_modules(early_options(args).modules)
-    model: Any = load(options.ckpt_path, map_location=device(options.device))
+    model = load_model(options, args)
     kind = type(model).__name__
     if not isinstance(model, ShowsAttention):
         raise UserError(f"--ckpt_path {options.ckpt_path}: {kind} has no text_views, so that there is nothing to show")

@@ -40,13 +40,13 @@ class BeamSearch(Search):
     Attributes:
         beam_size: K.
         nbest: hypotheses for each source, at most K.
-        length_penalty: α; 0 ranks by log-probability, which favours short texts.
+        length_penalty: α (0.6 is that of Vaswani et al. 2017); 0 ranks by log-probability, which favours short texts.
         coverage_penalty: β; above 0, the model must have attention.
     """
 
     beam_size: int = 5
     nbest: int = 1
-    length_penalty: float = 0.0
+    length_penalty: float = 0.6
     coverage_penalty: float = 0.0
 
     def __post_init__(self) -> None:
@@ -69,7 +69,7 @@ class BeamSearch(Search):
     ) -> list[list[Hypothesis]]:
         """See `Search.search`; up to ``nbest`` hypotheses for each source."""
         real = lengths_mask(lengths, source.shape[1]).to(source.device)
-        return run(
+        found = run(
             model,
             source,
             lengths,
@@ -82,6 +82,7 @@ class BeamSearch(Search):
             rank=partial(self._rank, real=real),
             settled=partial(self._settled, real=real),
         )
+        return found if need_weights else [[best._replace(weights=None) for best in nbest] for nbest in found]
 
     def _rank(self, texts: Texts, real: Tensor) -> Tensor:
         """Scores (B, K); ``real`` (B, S) marks the positions of all sources that are no padding."""
@@ -109,26 +110,27 @@ class BeamSearch(Search):
         return ((5.0 + lengths) / 6.0) ** self.length_penalty
 
 
-def widen(texts: Texts, log_probs: Tensor, beam_size: int, eos_id: int) -> Continuation:
+def widen(texts: Texts, logits: Tensor, before: Tensor, beam_size: int, eos_id: int) -> Continuation:
     """The most likely continuations of each sentence's texts, the best first, after those that have ended.
 
     Args:
         texts: K' of them for each sentence.
-        log_probs: (B, K', V) of their next tokens.
+        logits: (B, K', V) of their next tokens.
+        before: (B, K') what these lack to the log-probabilities of the texts that they make.
         beam_size: K, how many to keep at most.
         eos_id: the token that ends a text.
     """
-    gained, tokens = top_k(log_probs, min(beam_size, log_probs.shape[-1]))  # (B, K', k)
+    best, tokens = top_k(logits, min(beam_size, logits.shape[-1]))  # (B, K', k)
+    old, ended = texts.log_probs.unsqueeze(-1), texts.ended.unsqueeze(-1)
+    totals = torch.minimum(before.unsqueeze(-1) + best, old)  # which rounding must not lift, see `BeamSearch._settled`
     # A text that has ended goes on as itself, at the first of its places only.
-    itself = torch.arange(gained.shape[-1], device=gained.device) == 0
-    ended = texts.ended.unsqueeze(-1)
-    gained = torch.where(ended, torch.where(itself, 0.0, float("-inf")), gained)
+    itself = torch.arange(best.shape[-1], device=best.device) == 0
+    totals = torch.where(ended, torch.where(itself, old, float("-inf")), totals)
     tokens = tokens.masked_fill(ended, eos_id)
-    totals = texts.log_probs.unsqueeze(-1) + gained
     order = totals.masked_fill(ended & itself, float("inf")).flatten(1)
     places = order.topk(min(beam_size, order.shape[1])).indices
     return Continuation(
-        parents=places // gained.shape[-1],
+        parents=places // best.shape[-1],
         tokens=tokens.flatten(1).gather(1, places),
         log_probs=totals.flatten(1).gather(1, places),
     )

@@ -3,7 +3,7 @@
 Letters: B sentences, K hypotheses of a sentence, S source time, T target time, V vocabulary.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -42,7 +42,7 @@ class DecoderModel(Protocol):
         """Reads one more token (B, K) of each hypothesis.
 
         Returns:
-            Logits (B, K, V) of the next token; the next cache; the attention's weights (B, K, S), if wanted.
+            Logits (B, K, V) of the next token, which the search may write to; the next cache; the attention's weights (B, K, S), if wanted.
         """
 
 
@@ -63,7 +63,7 @@ class Hypothesis(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Search(Described, ABC):
+class Search(Described):
     """A way to find texts that a model gives to sources.
 
     A search of your own is a frozen dataclass that derives from this class; its fields are the options in YAML.

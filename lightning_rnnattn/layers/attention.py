@@ -39,9 +39,12 @@ class Memory(NamedTuple):
 
     def append(self, newer: "Memory") -> "Memory":
         """This memory, followed in time by a newer one of the same batch."""
-        mask = None
-        if self.mask is not None or newer.mask is not None:
-            mask = torch.cat([self._full_mask(), newer._full_mask()], dim=-1)
+        if self.mask is None and newer.mask is None:
+            mask = None
+        elif newer.mask is None:  # not by `_full_mask`, which a trace holds fixed
+            mask = F.pad(self.mask, (0, newer.value.shape[-2]), value=True)  # type: ignore[arg-type]
+        else:
+            mask = torch.cat([self._full_mask(), newer.mask], dim=-1)
         key = _map(lambda old, new: torch.cat([old, new], dim=-2), self.key, newer.key)
         return Memory(key, torch.cat([self.value, newer.value], dim=-2), mask)
 

@@ -25,7 +25,7 @@ class ProductScore(AttentionScore):
 
     def forward(self, query: Tensor, key: Tensor) -> Tensor:
         """Scores (B, H, T, S)."""
-        return query @ key.mT
+        return query @ key.transpose(-2, -1)  # which ONNX knows, unlike mT
 
     def attend(
         self,

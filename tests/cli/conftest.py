@@ -88,3 +88,48 @@ def trained(tmp_path_factory) -> Path:
 def checkpoint(trained) -> str:
     """The checkpoint of that run."""
     return str(trained / "checkpoints" / "last.ckpt")
+
+
+@pytest.fixture(scope="session")
+def translator(tmp_path_factory) -> str:
+    """The checkpoint of a model that was taught for a moment to write words backwards, in capitals."""
+    folder = tmp_path_factory.mktemp("translator")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        words = ["ab", "cde", "f", "ghij", "abc", "jef"]
+        lines = [f"{a} {b}" for a in words for b in words] + words
+        Path("source.txt").write_text("".join(f"{line}\n" for line in lines))
+        Path("target.txt").write_text("".join(f"{line[::-1].upper()}\n" for line in lines))
+        main(
+            [
+                "fit",
+                *TINY,
+                "--trainer.max_steps=60",
+                "--data=PairDataModule",
+                "--data.train_source=source.txt",
+                "--data.train_target=target.txt",
+                "--data.val_fraction=0.1",
+                "--data.source_tokenizer=CharTokenizer",
+                "--data.source_tokenizer.eos=true",
+                "--data.lowercase=false",
+                "--model=Seq2Seq",
+                "--model.embedding_size=8",
+                "--model.encoder=LSTM",
+                "--model.encoder.hidden_size=16",
+                "--model.encoder.bidirectional=true",
+                "--model.decoder=BahdanauDecoder",
+                "--model.decoder.rnn=GRU",
+                "--model.decoder.rnn.hidden_size=16",
+                "--model.decoder.attention=Attention",
+                "--model.decoder.attention.score=AdditiveScore",
+                "--model.optimizer=Adam",
+                "--model.optimizer.lr=0.02",
+                "--model.search=Greedy",
+                "--model.search.max_length=20",
+                "--seed_everything=1",
+            ]
+        )
+    finally:
+        os.chdir(before)
+    return str(folder / "runs" / "version_0" / "checkpoints" / "last.ckpt")

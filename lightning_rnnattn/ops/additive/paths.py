@@ -67,8 +67,11 @@ def is_small(query: Tensor, key: Tensor | AdditiveKey) -> bool:
 
     There the calls cost more than the arithmetic, and the tensor of tanh units, 256 KiB at most, stays in the cache.
     Any setting but ``auto`` sends small work down the paths of `choose`, too; so does a compiler that traces, for
-    which sizes may be symbols.
+    which sizes may be symbols. A trace, as for ONNX, takes it whatever the sizes: other formats know torch's own
+    operators only.
     """
+    if torch.jit.is_tracing():  # type: ignore[attr-defined]  # torch leaves it out of __all__
+        return True
     if query.device.type != "cpu" or torch.compiler.is_compiling() or os.environ.get(SETTING, "auto") != "auto":
         return False
     return query.numel() * raw_key(key).shape[-2] <= _SMALL

@@ -1,0 +1,1 @@
+"""Models in other formats: one module for each, with a function ``export(path, folder)``."""
