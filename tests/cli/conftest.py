@@ -111,7 +111,6 @@ def translator(tmp_path_factory) -> str:
                 "--data.train_target=target.txt",
                 "--data.val_fraction=0.1",
                 "--data.source_tokenizer=CharTokenizer",
-                "--data.source_tokenizer.eos=true",
                 "--data.lowercase=false",
                 "--model=Seq2Seq",
                 "--model.embedding_size=8",

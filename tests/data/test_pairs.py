@@ -243,13 +243,12 @@ def test_text_is_encoded_once(pairs, cache_dir, monkeypatch):
     assert {path.name for path in cache_dir.iterdir() if path.suffix != ".lock"} == written
 
 
-def test_the_command_line_trains_with_defaults_and_predicts_line_by_line(tmp_path, write, monkeypatch):
+def test_the_command_line_trains_and_predicts_line_by_line(tmp_path, write, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("train.de", SOURCE * 4)
     write("train.en", TARGET * 4)
     write("new.de", "zwei Hunde laufen\n\nein Mann\n")
     quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
-    # The decoder's own default for its attention is a partial: it is in the checkpoint, too.
     main([
         "fit", "--model=Seq2Seq", "--model.embedding_size=8", "--model.encoder=LSTM", "--model.encoder.hidden_size=8",
         "--model.decoder=LuongDecoder", "--model.decoder.rnn=GRU", "--model.decoder.rnn.hidden_size=8",
