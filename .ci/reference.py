@@ -8,7 +8,7 @@ from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
 
-from lightning_rnnattn import callbacks, data, layers, modules, scores, tokenizers
+from lightning_rnnattn import callbacks, data, decoding, layers, modules, scores, tokenizers
 from lightning_rnnattn.callbacks import __all__ as callback_names
 
 README = Path(__file__).parents[1] / "README.md"
@@ -21,7 +21,13 @@ FAMILIES = {
     ),
     "Attention (`model.attention`)": (layers, ["Attention"]),
     "Normalizers (`model.attention.normalizer`)": (layers, ["Softmax", "Sparsemax", "Entmax15"]),
-    "Recurrent networks (`model.rnn`)": (layers, ["LSTM", "GRU", "Elman", "ZoneoutLSTM", "LayerNormLSTM"]),
+    "Recurrent networks (`model.rnn`, `model.encoder`)": (
+        layers,
+        ["LSTM", "GRU", "Elman", "MinGRU", "MinLSTM", "ZoneoutLSTM", "LayerNormLSTM"],
+    ),
+    "Decoders (`model.decoder`)": (layers, ["BahdanauDecoder", "LuongDecoder", "InputFeedingDecoder"]),
+    "From encoder to decoder (`model.bridge`)": (layers, ["ProjectionBridge", "LastStateBridge", "ZeroBridge"]),
+    "Searches (`model.search`)": (decoding, ["Greedy", "BeamSearch", "Sampling"]),
     "Neural cache (`model.cache`)": (modules, ["NeuralCache"]),
     "Input (`model.input`)": (layers, ["TokenEmbedding", "Features"]),
     "Characters of words (`model.characters`)": (layers, ["CharacterEncoder"]),
@@ -60,7 +66,20 @@ FAMILIES = {
     "Callbacks (`trainer.callbacks`)": (callbacks, sorted(n for n in callback_names if n[0].isupper())),
 }
 # What a factory's caller gives, or what only Python can.
-INJECTED = {"self", "query_dim", "key_dim", "hidden_dim", "context_dim", "input_size", "options", "kwargs", "args"}
+INJECTED = {
+    "self",
+    "query_dim",
+    "key_dim",
+    "hidden_dim",
+    "context_dim",
+    "input_size",
+    "memory_size",
+    "encoder_shape",
+    "decoder_shape",
+    "options",
+    "kwargs",
+    "args",
+}
 
 
 def main() -> int:
