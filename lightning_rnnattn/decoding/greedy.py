@@ -6,7 +6,6 @@ from torch import Tensor
 
 from lightning_rnnattn.decoding.search import DecoderModel, Hypothesis, Search
 from lightning_rnnattn.decoding.steps import Continuation, Texts, follow, run
-from lightning_rnnattn.ops.topk import top_k
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Greedy(Search):
     ) -> list[list[Hypothesis]]:
         """See `Search.search`; one hypothesis for each source."""
 
-        def extend(texts: Texts, logits: Tensor, before: Tensor) -> Continuation:
-            return follow(texts, logits, before, top_k(logits, 1)[1].squeeze(-1), eos_id)
+        def extend(texts: Texts, log_probs: Tensor) -> Continuation:
+            return follow(texts, log_probs, log_probs.argmax(-1), eos_id)
 
         return run(model, source, lengths, self, extend, bos_id=bos_id, eos_id=eos_id, need_weights=need_weights)
