@@ -6,6 +6,7 @@ from torch import Tensor
 
 from lightning_rnnattn.decoding.search import DecoderModel, Hypothesis, Search
 from lightning_rnnattn.decoding.steps import Continuation, Texts, follow, run
+from lightning_rnnattn.ops.topk import top_k
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,6 @@ class Greedy(Search):
         """See `Search.search`; one hypothesis for each source."""
 
         def extend(texts: Texts, log_probs: Tensor) -> Continuation:
-            return follow(texts, log_probs, log_probs.argmax(-1), eos_id)
+            return follow(texts, log_probs, top_k(log_probs, 1)[1].squeeze(-1), eos_id)
 
         return run(model, source, lengths, self, extend, bos_id=bos_id, eos_id=eos_id, need_weights=need_weights)
