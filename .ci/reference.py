@@ -22,6 +22,8 @@ FAMILIES = {
     "Attention (`model.attention`)": (layers, ["Attention"]),
     "Normalizers (`model.attention.normalizer`)": (layers, ["Softmax", "Sparsemax", "Entmax15"]),
     "Recurrent networks (`model.rnn`)": (layers, ["LSTM", "GRU", "Elman"]),
+    "Decoders (`model.decoder`)": (layers, ["BahdanauDecoder", "LuongDecoder", "InputFeedingDecoder"]),
+    "From encoder to decoder (`model.bridge`)": (layers, ["ProjectionBridge", "LastStateBridge", "ZeroBridge"]),
     "Input (`model.input`)": (layers, ["TokenEmbedding", "Features"]),
     "Characters of words (`model.characters`)": (layers, ["CharacterEncoder"]),
     "Pooling (`model.characters.pooling`)": (
@@ -31,10 +33,17 @@ FAMILIES = {
     "Labels (`model.output`)": (layers, ["SoftmaxOutput", "CRFOutput"]),
     "Schemes of labels (`model.scheme`)": (modules, ["BIO", "IOB1"]),
     "Context joined with the output (`model.combine`)": (layers, ["Attentional", "Residual"]),
-    "Models (`model`)": (modules, ["LanguageModel", "SequenceTagger"]),
-    "Data (`data`)": (data, ["TextDataModule", "TinyShakespeare", "TaggedDataModule"]),
+    "Models (`model`)": (modules, ["LanguageModel", "Seq2Seq", "SequenceTagger"]),
+    "Data (`data`)": (
+        data,
+        ["TextDataModule", "TinyShakespeare", "TaggedDataModule", "PairDataModule", "PairTableDataModule", "CMUDict"],
+    ),
     "Formats (`data.format`, `data.predict_format`)": (data, ["CoNLLU", "Columns", "WordLines"]),
-    "Tokenizers (`data.tokenizer`)": (
+    "Metrics of text (`model.text_metrics`)": (
+        modules,
+        ["BLEU", "ChrF", "ExactMatch", "WordErrorRate", "PhoneErrorRate"],
+    ),
+    "Tokenizers (`data.tokenizer`, `data.source_tokenizer`, `data.target_tokenizer`)": (
         tokenizers,
         ["CharTokenizer", "WordTokenizer", "BPETokenizer", "TokenizerFile"],
     ),
@@ -42,7 +51,20 @@ FAMILIES = {
     "Callbacks (`trainer.callbacks`)": (callbacks, sorted(n for n in callback_names if n[0].isupper())),
 }
 # What a factory's caller gives, or what only Python can.
-INJECTED = {"self", "query_dim", "key_dim", "hidden_dim", "context_dim", "input_size", "options", "kwargs", "args"}
+INJECTED = {
+    "self",
+    "query_dim",
+    "key_dim",
+    "hidden_dim",
+    "context_dim",
+    "input_size",
+    "memory_size",
+    "encoder_shape",
+    "decoder_shape",
+    "options",
+    "kwargs",
+    "args",
+}
 
 
 def main() -> int:

@@ -23,11 +23,11 @@ Entries = dict[str, tuple[str, ...]]
 
 
 class CMUDict(BasePairDataModule):
-    """Letters to phonemes, without stress: the g014b2b split of CMUdict, as in the literature (BSD; see ``NOTICE``).
+    """Letters to phonemes, without stress: the g014b2b split of CMUdict, as in the literature.
 
     Training has 110,631 pronunciations of 104,167 words, each of them a pair; validation, 2,670 more words of the same
     file, drawn once and for all; the test, 12,000 words. There a word is one example, and every pronunciation of it is
-    right; the loss is that of the first.
+    right; the loss is that of the first. The notices that go with the data are in ``data/samples/NOTICE`` (BSD).
 
     Args:
         predict_source: files with a word of yours on each line, in capitals or not.

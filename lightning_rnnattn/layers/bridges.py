@@ -49,14 +49,14 @@ class Bridge(nn.Module, ABC):
     """Makes the first state of a decoder.
 
     Args:
-        encoder: the state that there is.
-        decoder: the state that is wanted.
+        encoder_shape: the state that there is.
+        decoder_shape: the state that is wanted.
     """
 
-    def __init__(self, encoder: StateShape, decoder: StateShape) -> None:
+    def __init__(self, encoder_shape: StateShape, decoder_shape: StateShape) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.decoder = decoder
+        self.encoder_shape = encoder_shape
+        self.decoder_shape = decoder_shape
 
     @abstractmethod
     def forward(self, state: State) -> State:
@@ -68,9 +68,9 @@ class Bridge(nn.Module, ABC):
         That is the layer as far below the uppermost one; the lowest, where the encoder has fewer. Both directions of a
         layer stand side by side.
         """
-        joined = part.unflatten(0, (-1, self.encoder.directions)).transpose(1, 2).flatten(2)
-        above = self.encoder.layers - self.decoder.layers
-        return [joined[max(0, layer + above)] for layer in range(self.decoder.layers)]
+        joined = part.unflatten(0, (-1, self.encoder_shape.directions)).transpose(1, 2).flatten(2)
+        above = self.encoder_shape.layers - self.decoder_shape.layers
+        return [joined[max(0, layer + above)] for layer in range(self.decoder_shape.layers)]
 
 
 class ZeroBridge(Bridge):
@@ -79,8 +79,8 @@ class ZeroBridge(Bridge):
     def forward(self, state: State) -> State:
         """See `Bridge.forward`."""
         h = _parts(state)[0]
-        zeros = h.new_zeros(self.decoder.layers, h.shape[1], self.decoder.size)
-        return _state([zeros] * self.decoder.parts)
+        zeros = h.new_zeros(self.decoder_shape.layers, h.shape[1], self.decoder_shape.size)
+        return _state([zeros] * self.decoder_shape.parts)
 
 
 class ProjectionBridge(Bridge):
@@ -92,17 +92,17 @@ class ProjectionBridge(Bridge):
     encoder without c gives its h for it.
     """
 
-    def __init__(self, encoder: StateShape, decoder: StateShape) -> None:
-        super().__init__(encoder, decoder)
-        size = encoder.directions * encoder.size
-        names = [f"{part}{layer}" for part in _NAMES[: decoder.parts] for layer in range(decoder.layers)]
-        self.projections = nn.ModuleDict({name: nn.Linear(size, decoder.size) for name in names})
+    def __init__(self, encoder_shape: StateShape, decoder_shape: StateShape) -> None:
+        super().__init__(encoder_shape, decoder_shape)
+        size = encoder_shape.directions * encoder_shape.size
+        names = [f"{part}{layer}" for part in _NAMES[: decoder_shape.parts] for layer in range(decoder_shape.layers)]
+        self.projections = nn.ModuleDict({name: nn.Linear(size, decoder_shape.size) for name in names})
 
     def forward(self, state: State) -> State:
         """See `Bridge.forward`."""
         parts = _parts(state)
         made = []
-        for number in range(self.decoder.parts):
+        for number in range(self.decoder_shape.parts):
             layers = self.layers(parts[min(number, len(parts) - 1)])
             made.append(torch.stack([self.projections[f"{_NAMES[number]}{i}"](x) for i, x in enumerate(layers)]))
         return _state([made[0].tanh(), *made[1:]])
@@ -115,22 +115,22 @@ class LastStateBridge(Bridge):
         UserError: if the encoder's state has another size, no c where the decoder needs one, or fewer layers.
     """
 
-    def __init__(self, encoder: StateShape, decoder: StateShape) -> None:
-        super().__init__(encoder, decoder)
-        size = encoder.directions * encoder.size
+    def __init__(self, encoder_shape: StateShape, decoder_shape: StateShape) -> None:
+        super().__init__(encoder_shape, decoder_shape)
+        size = encoder_shape.directions * encoder_shape.size
         reason = None
-        if size != decoder.size:
-            reason = f"the encoder's last state has {size} features a layer, the decoder's {decoder.size}"
-        elif encoder.parts < decoder.parts:
+        if size != decoder_shape.size:
+            reason = f"the encoder's last state has {size} features a layer, the decoder's {decoder_shape.size}"
+        elif encoder_shape.parts < decoder_shape.parts:
             reason = "the decoder needs a cell c, and the encoder has none"
-        elif encoder.layers < decoder.layers:
-            reason = f"the encoder has {encoder.layers} layers, the decoder {decoder.layers}"
+        elif encoder_shape.layers < decoder_shape.layers:
+            reason = f"the encoder has {encoder_shape.layers} layers, the decoder {decoder_shape.layers}"
         if reason is not None:
             raise UserError(f"bridge: {reason}: use ProjectionBridge, or sizes that agree")
 
     def forward(self, state: State) -> State:
         """See `Bridge.forward`."""
-        return _state([torch.stack(self.layers(part)) for part in _parts(state)[: self.decoder.parts]])
+        return _state([torch.stack(self.layers(part)) for part in _parts(state)[: self.decoder_shape.parts]])
 
 
 BridgeFactory = Callable[[StateShape, StateShape], Bridge]

@@ -44,7 +44,7 @@ def test_any_number_of_heads(tmp_path, shape, fill):
 def test_letters_lie_on_their_cells():
     # The last letter of a long row must end where the last cell ends, to a pixel or two.
     weights = np.ones((1, 1, 60))
-    figure = attention_figure(weights, ["x"], ["m"] * 60)
+    figure = attention_figure(weights, ["m"], ["m"] * 60)
     figure.set_dpi(DPI)
     renderer = FigureCanvasAgg(figure).get_renderer()
     axes = figure.axes[0]

@@ -1,19 +1,19 @@
 import gzip
+import json
 import os
+from functools import partial
 from pathlib import Path
 
+import lightning.pytorch as L
 import pytest
 import torch
 
-from lightning_rnnattn import (
-    BPETokenizer,
-    CharTokenizer,
-    PairDataModule,
-    UserError,
-    WordTokenizer,
-)
+from lightning_rnnattn import LSTM, BPETokenizer, CharTokenizer, PairDataModule, Seq2Seq, UserError, WordTokenizer
+from lightning_rnnattn.callbacks import LastCheckpoint
+from lightning_rnnattn.cli import main
 from lightning_rnnattn.data import base_pairs
 from lightning_rnnattn.data.pair_batch import PairText
+from lightning_rnnattn.layers import InputFeedingDecoder
 from lightning_rnnattn.tokenizers import TokenizerFile
 
 SOURCE = "ein Hund\nzwei Hunde laufen\n  \tein Mann \nzwei\n"
@@ -242,6 +242,50 @@ def test_text_is_encoded_once(pairs, cache_dir, monkeypatch):
     again = pairs().examples("train")
     assert torch.equal(again.collate([2], True).source.values, first.collate([2], True).source.values)
     assert {path.name for path in cache_dir.iterdir() if path.suffix != ".lock"} == written
+
+
+def test_the_command_line_trains_with_defaults_and_predicts_line_by_line(tmp_path, write, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("train.de", SOURCE * 4)
+    write("train.en", TARGET * 4)
+    write("new.de", "zwei Hunde laufen\n\nein Mann\n")
+    quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    # The decoder's own default for its attention is a partial: it is in the checkpoint, too.
+    main([
+        "fit", "--model=Seq2Seq", "--model.embedding_size=8", "--model.encoder=LSTM", "--model.encoder.hidden_size=8",
+        "--model.decoder=LuongDecoder", "--model.decoder.rnn=GRU", "--model.decoder.rnn.hidden_size=8",
+        "--model.text_metrics=[BLEU,WordErrorRate]", "--data=PairDataModule", "--data.train_source=train.de",
+        "--data.train_target=train.en", "--data.val_fraction=0.25", "--data.source_tokenizer=CharTokenizer",
+        "--data.target_tokenizer=WordTokenizer", "--trainer.max_steps=2", *quiet,
+    ])  # fmt: skip
+    [checkpoint] = tmp_path.rglob("last.ckpt")
+    main([
+        "predict", f"--ckpt_path={checkpoint}", "--data.predict_source=new.de", "--data.batch_size=1",
+        "--model.search=Greedy", "--model.search.max_length=3", "--output=out.jsonl", *quiet,
+    ])  # fmt: skip
+    rows = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert [row["source"] for row in rows] == ["zwei Hunde laufen", "", "ein Mann"]
+
+
+def test_a_run_goes_on_in_the_middle_of_an_epoch(pairs, tmp_path):
+    def fit(folder, steps, ckpt_path=None):
+        L.seed_everything(3, verbose=False)
+        data = pairs(SOURCE * 5, TARGET * 5, batch_size=3)
+        small = partial(LSTM, hidden_size=8)
+        decoder = partial(InputFeedingDecoder, rnn=small)
+        model = Seq2Seq(data.source_vocab_size, data.target_vocab_size, 8, small, decoder, dropout=0.2)
+        trainer = L.Trainer(
+            accelerator="cpu", max_steps=steps, logger=False, enable_progress_bar=False, enable_model_summary=False,
+            callbacks=[LastCheckpoint(dirpath=tmp_path / folder)],
+        )  # fmt: skip
+        trainer.fit(model, data, ckpt_path=ckpt_path)
+        return model.state_dict()
+
+    whole = fit("whole", 12)  # seven steps are an epoch
+    fit("stopped", 4)
+    resumed = fit("resumed", 12, tmp_path / "stopped" / "last.ckpt")
+    for name, tensor in whole.items():
+        assert torch.equal(resumed[name], tensor), name
 
 
 @pytest.mark.slow
