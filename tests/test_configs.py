@@ -28,7 +28,10 @@ TINY = [
     "--data.batch_size=2",
 ]
 RNN = ["--model.rnn.hidden_size=8"]
-PAIRS = ["quickstart_g2p.yaml", "cmudict/g2p.yaml", "multi30k/bahdanau.yaml", "multi30k/luong.yaml"]
+PAIRS = [
+    *("quickstart_g2p.yaml", "model/seq2seq_bahdanau.yaml", "model/seq2seq_luong.yaml", "data/cmudict.yaml"),
+    *("cmudict/g2p.yaml", "multi30k/bahdanau.yaml", "multi30k/luong.yaml"),
+]
 PAIRED = ["--model.encoder.hidden_size=8", "--model.decoder.rnn.hidden_size=16", "--trainer.val_check_interval=2"]
 NO_STREAM = [
     *PAIRS,

@@ -110,27 +110,26 @@ class BeamSearch(Search):
         return ((5.0 + lengths) / 6.0) ** self.length_penalty
 
 
-def widen(texts: Texts, logits: Tensor, before: Tensor, beam_size: int, eos_id: int) -> Continuation:
+def widen(texts: Texts, log_probs: Tensor, beam_size: int, eos_id: int) -> Continuation:
     """The most likely continuations of each sentence's texts, the best first, after those that have ended.
 
     Args:
         texts: K' of them for each sentence.
-        logits: (B, K', V) of their next tokens.
-        before: (B, K') what these lack to the log-probabilities of the texts that they make.
+        log_probs: (B, K', V) of their next tokens.
         beam_size: K, how many to keep at most.
         eos_id: the token that ends a text.
     """
-    best, tokens = top_k(logits, min(beam_size, logits.shape[-1]))  # (B, K', k)
-    old, ended = texts.log_probs.unsqueeze(-1), texts.ended.unsqueeze(-1)
-    totals = torch.minimum(before.unsqueeze(-1) + best, old)  # which rounding must not lift, see `BeamSearch._settled`
+    gained, tokens = top_k(log_probs, min(beam_size, log_probs.shape[-1]))  # (B, K', k)
     # A text that has ended goes on as itself, at the first of its places only.
-    itself = torch.arange(best.shape[-1], device=best.device) == 0
-    totals = torch.where(ended, torch.where(itself, old, float("-inf")), totals)
+    itself = torch.arange(gained.shape[-1], device=gained.device) == 0
+    ended = texts.ended.unsqueeze(-1)
+    gained = torch.where(ended, torch.where(itself, 0.0, float("-inf")), gained)
     tokens = tokens.masked_fill(ended, eos_id)
+    totals = texts.log_probs.unsqueeze(-1) + gained
     order = totals.masked_fill(ended & itself, float("inf")).flatten(1)
     places = order.topk(min(beam_size, order.shape[1])).indices
     return Continuation(
-        parents=places // best.shape[-1],
+        parents=places // gained.shape[-1],
         tokens=tokens.flatten(1).gather(1, places),
         log_probs=totals.flatten(1).gather(1, places),
     )

@@ -28,7 +28,7 @@ class Greedy(Search):
     ) -> list[list[Hypothesis]]:
         """See `Search.search`; one hypothesis for each source."""
 
-        def extend(texts: Texts, logits: Tensor, before: Tensor) -> Continuation:
-            return follow(texts, logits, before, top_k(logits, 1)[1].squeeze(-1), eos_id)
+        def extend(texts: Texts, log_probs: Tensor) -> Continuation:
+            return follow(texts, log_probs, top_k(log_probs, 1)[1].squeeze(-1), eos_id)
 
         return run(model, source, lengths, self, extend, bos_id=bos_id, eos_id=eos_id, need_weights=need_weights)

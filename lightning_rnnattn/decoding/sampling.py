@@ -54,10 +54,10 @@ class Sampling(Search):
         """See `Search.search`; the draws of each source, the most likely first."""
         uniform = self._uniform(source, lengths).to(source.device)
 
-        def extend(texts: Texts, logits: Tensor, before: Tensor) -> Continuation:
+        def extend(texts: Texts, log_probs: Tensor) -> Continuation:
             draws = uniform[texts.sentences.to(uniform.device), :, texts.tokens.shape[2]].flatten()
-            tokens = choose(logits.flatten(0, 1), draws, self.temperature, self.top_k, self.top_p)
-            return follow(texts, logits, before, tokens.view_as(texts.ended), eos_id)
+            tokens = choose(log_probs.flatten(0, 1), draws, self.temperature, self.top_k, self.top_p)
+            return follow(texts, log_probs, tokens.view_as(texts.ended), eos_id)
 
         return run(
             model,

@@ -42,7 +42,7 @@ class DecoderModel(Protocol):
         """Reads one more token (B, K) of each hypothesis.
 
         Returns:
-            Logits (B, K, V) of the next token, which the search may write to; the next cache; the attention's weights (B, K, S), if wanted.
+            Logits (B, K, V) of the next token; the next cache; the attention's weights (B, K, S), if wanted.
         """
 
 

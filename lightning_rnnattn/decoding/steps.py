@@ -13,7 +13,6 @@ from lightning_rnnattn.decoding.filters import block_repeats
 from lightning_rnnattn.decoding.generate import evaluating
 from lightning_rnnattn.decoding.search import DecoderModel, Hypothesis, Search
 from lightning_rnnattn.errors import UserError
-from lightning_rnnattn.ops.logsumexp import log_normalizer
 
 
 class Continuation(NamedTuple):
@@ -95,17 +94,12 @@ class Texts(NamedTuple):
         )
 
 
-Extend = Callable[[Texts, Tensor, Tensor], Continuation]
-"""Chooses how texts go on, from them, the logits (B, K, V) of their next tokens, which are minus infinity for those that
-are not allowed, and what these lack (B, K) to the log-probabilities of the texts that they make."""
-
-
 def run(
     model: DecoderModel,
     source: Tensor,
     lengths: Tensor,
     options: Search,
-    extend: Extend,
+    extend: Callable[[Texts, Tensor], Continuation],
     *,
     bos_id: int,
     eos_id: int,
@@ -122,7 +116,8 @@ def run(
         source: see `Search.search`.
         lengths: see `Search.search`.
         options: limits of length and repetition.
-        extend: chooses how the texts go on. A text that has ended goes on with ends, at no cost.
+        extend: chooses how the texts go on, from them and the log-probabilities (B, K, V) of their next tokens, which
+            are minus infinity for those that are not allowed. A text that has ended goes on with ends, at no cost.
         bos_id: see `Search.search`.
         eos_id: see `Search.search`.
         need_weights: see `Search.search`.
@@ -150,10 +145,9 @@ def run(
             logits, cache, weights = model.decode_step(token, cache, need_weights)
             if need_weights and weights is None:
                 raise UserError("the model has no attention, so that there are neither alignments nor coverage")
-            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            before = texts.log_probs - log_normalizer(logits)
-            logits = _restrict(logits, texts, options, step >= limits[texts.sentences], eos_id)
-            new = extend(texts, logits, before)
+            log_probs = logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+            log_probs = _restrict(log_probs, texts, options, step >= limits[texts.sentences], eos_id)
+            new = extend(texts, log_probs)
             texts, parents = texts.extend(new, weights, eos_id), new.parents
             done = settled(texts).cpu()
             if done.any():
@@ -170,13 +164,13 @@ def run(
     return found
 
 
-def follow(texts: Texts, logits: Tensor, before: Tensor, tokens: Tensor, eos_id: int) -> Continuation:
+def follow(texts: Texts, log_probs: Tensor, tokens: Tensor, eos_id: int) -> Continuation:
     """Every text goes on with the token (B, K) that was chosen for it; one that has ended stays as it is."""
-    log_probs = before + logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    gained = log_probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
     return Continuation(
         parents=None,
         tokens=tokens.masked_fill(texts.ended, eos_id),
-        log_probs=torch.where(texts.ended, texts.log_probs, log_probs),
+        log_probs=texts.log_probs + gained.masked_fill(texts.ended, 0.0),
     )
 
 
@@ -196,29 +190,29 @@ def _begin(tokens: Tensor, limits: Tensor, source_length: int | None) -> Texts:
     )
 
 
-def _restrict(logits: Tensor, texts: Texts, options: Search, must_end: Tensor, eos_id: int) -> Tensor:
+def _restrict(log_probs: Tensor, texts: Texts, options: Search, must_end: Tensor, eos_id: int) -> Tensor:
     """Takes away tokens that would make a text too short, too long, or repeat itself.
 
     Args:
-        logits: (B, K, V), which are written to.
+        log_probs: (B, K, V), which may be written to.
         texts: what they go on from.
         options: the limits.
         must_end: (B,) bool, on the CPU: texts have their greatest length.
         eos_id: the token that ends a text.
     """
-    end = logits[..., eos_id].clone()
+    end = log_probs[..., eos_id].clone()
     if options.no_repeat_ngram is not None:
-        logits = block_repeats(logits, texts.tokens, options.no_repeat_ngram)
+        log_probs = block_repeats(log_probs, texts.tokens, options.no_repeat_ngram)
     if texts.tokens.shape[2] < options.min_length:
-        logits[..., eos_id] = float("-inf")
+        log_probs[..., eos_id] = float("-inf")
         if options.no_repeat_ngram is not None:  # where every other token would repeat, the text ends all the same
-            stuck = logits.amax(-1) == float("-inf")
-            logits[..., eos_id] = torch.where(stuck, end, float("-inf"))
+            stuck = log_probs.amax(-1) == float("-inf")
+            log_probs[..., eos_id] = torch.where(stuck, end, float("-inf"))
     if must_end.any():
-        rows = must_end.nonzero().squeeze(-1).to(logits.device)
-        logits[rows] = float("-inf")
-        logits[rows, :, eos_id] = end[rows]
-    return logits
+        rows = must_end.nonzero().squeeze(-1).to(log_probs.device)
+        log_probs[rows] = float("-inf")
+        log_probs[rows, :, eos_id] = end[rows]
+    return log_probs
 
 
 def _collect(

@@ -5,8 +5,8 @@
 The shapes are those of Multi30k: 64 sentences of up to 25 tokens, a vocabulary of 10,000, a bidirectional LSTM that
 reads and an LSTM with input feeding and additive attention that writes. The plain loop has the same weights: an
 nn.LSTMCell, keys that are projected once and copied for each hypothesis, the attention as its equation reads,
-log-softmax and top-k over everything, and a batch that stays whole until its last sentence has ended. What both write is
-compared.
+log-softmax and top-k over everything, and a batch that stays whole until its last sentence has ended. What both write
+is compared.
 """
 
 from collections.abc import Callable
