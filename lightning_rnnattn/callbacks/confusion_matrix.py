@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from lightning_rnnattn.callbacks.confusion_figure import confusion_figure
 from lightning_rnnattn.callbacks.figures import save_figure
 from lightning_rnnattn.callbacks.run import RunCallback, log_image, writes
+from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.ops.cross_entropy import IGNORE
 
 
@@ -19,11 +20,14 @@ class ConfusionMatrix(RunCallback):
     """Draw the confusion matrix at the end of every validation and test, into ``confusion/`` in the run's folder.
 
     Protocol: ``validation_step`` and ``test_step`` return a dict with ``predicted`` and ``actual``, int64 of the same
-    shape, -100 in ``actual`` where nothing counts; and the module has ``labels``, their names. Where a sequence may
-    have several labels (``predicted`` is bool) there is no such matrix, and nothing is drawn.
+    shape, -100 in ``actual`` where nothing counts; and the module has ``label_names``. Where a sequence may have
+    several labels (``predicted`` is bool) there is no such matrix, and nothing is drawn.
 
     Args:
         max_labels: with more labels than this, the least frequent ones are left out of the picture.
+
+    Raises:
+        UserError: if the module gives no labels.
     """
 
     _counts: MulticlassConfusionMatrix
@@ -34,6 +38,8 @@ class ConfusionMatrix(RunCallback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count; on every rank, since one may have no batch."""
         module: Any = pl_module
+        if not hasattr(module, "label_names"):
+            raise UserError(f"ConfusionMatrix: {type(module).__name__} gives no labels: leave it out of the callbacks")
         counts = MulticlassConfusionMatrix(len(module.label_names), ignore_index=IGNORE, validate_args=False)
         self._counts = counts.to(module.device)
 

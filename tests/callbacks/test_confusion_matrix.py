@@ -6,6 +6,7 @@ from PIL import Image
 from lightning_rnnattn.callbacks import ConfusionMatrix
 from lightning_rnnattn.callbacks.confusion_figure import confusion_figure
 from lightning_rnnattn.callbacks.figures import save_figure
+from lightning_rnnattn.errors import UserError
 
 from .tiny import TinyModel
 
@@ -59,6 +60,11 @@ def test_several_labels_have_no_such_matrix(fit, tmp_path):
     with pytest.warns(UserWarning, match="draws nothing: a sequence may have several labels"):
         fit(ConfusionMatrix(), kind=Several, max_epochs=1)
     assert not (tmp_path / "confusion").exists()
+
+
+def test_a_model_without_labels_is_told(fit):
+    with pytest.raises(UserError, match="TinyModel gives no labels"):
+        fit(ConfusionMatrix(), max_epochs=1)
 
 
 @pytest.mark.parametrize("labels", [("0", "1"), ("$x$ long name", "b", "<unk>", "d", "e", "f")])
