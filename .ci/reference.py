@@ -24,15 +24,19 @@ FAMILIES = {
     "Recurrent networks (`model.rnn`)": (layers, ["LSTM", "GRU", "Elman"]),
     "Input (`model.input`)": (layers, ["TokenEmbedding", "Features"]),
     "Characters of words (`model.characters`)": (layers, ["CharacterEncoder"]),
-    "Pooling (`model.characters.pooling`)": (
+    "Pooling (`model.pooling`, `model.characters.pooling`)": (
         layers,
         ["AttentionPooling", "MeanPooling", "MaxPooling", "LastPooling"],
     ),
-    "Labels (`model.output`)": (layers, ["SoftmaxOutput", "CRFOutput"]),
+    "Labels of elements (`model.output`)": (layers, ["SoftmaxOutput", "CRFOutput"]),
+    "Labels of sequences (`model.output`)": (layers, ["SingleLabel", "MultiLabel"]),
     "Schemes of labels (`model.scheme`)": (modules, ["BIO", "IOB1"]),
     "Context joined with the output (`model.combine`)": (layers, ["Attentional", "Residual"]),
-    "Models (`model`)": (modules, ["LanguageModel", "SequenceTagger"]),
-    "Data (`data`)": (data, ["TextDataModule", "TinyShakespeare", "TaggedDataModule"]),
+    "Models (`model`)": (modules, ["LanguageModel", "SequenceClassifier", "SequenceTagger"]),
+    "Data (`data`)": (
+        data,
+        ["TextDataModule", "TinyShakespeare", "ClassifiedDataModule", "CMUStress", "TaggedDataModule"],
+    ),
     "Formats (`data.format`, `data.predict_format`)": (data, ["CoNLLU", "Columns", "WordLines"]),
     "Tokenizers (`data.tokenizer`)": (
         tokenizers,

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lightning_rnnattn.data import ClassifiedDataModule as ClassifiedDataModule
     from lightning_rnnattn.data import CMUDict as CMUDict
+    from lightning_rnnattn.data import CMUStress as CMUStress
     from lightning_rnnattn.data import Columns as Columns
     from lightning_rnnattn.data import CoNLLU as CoNLLU
     from lightning_rnnattn.data import PairDataModule as PairDataModule
@@ -48,9 +50,11 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import MaxPooling as MaxPooling
     from lightning_rnnattn.layers import MeanPooling as MeanPooling
     from lightning_rnnattn.layers import Memory as Memory
+    from lightning_rnnattn.layers import MultiLabel as MultiLabel
     from lightning_rnnattn.layers import Normalizer as Normalizer
     from lightning_rnnattn.layers import ProjectionBridge as ProjectionBridge
     from lightning_rnnattn.layers import Residual as Residual
+    from lightning_rnnattn.layers import SingleLabel as SingleLabel
     from lightning_rnnattn.layers import Softmax as Softmax
     from lightning_rnnattn.layers import SoftmaxOutput as SoftmaxOutput
     from lightning_rnnattn.layers import Sparsemax as Sparsemax
@@ -65,6 +69,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.modules import LanguageModel as LanguageModel
     from lightning_rnnattn.modules import PhoneErrorRate as PhoneErrorRate
     from lightning_rnnattn.modules import Seq2Seq as Seq2Seq
+    from lightning_rnnattn.modules import SequenceClassifier as SequenceClassifier
     from lightning_rnnattn.modules import SequenceModule as SequenceModule
     from lightning_rnnattn.modules import SequenceTagger as SequenceTagger
     from lightning_rnnattn.modules import ShowsAttention as ShowsAttention
@@ -88,6 +93,8 @@ _PUBLIC = {
         "Columns",
         "PairDataModule",
         "PairTableDataModule",
+        "CMUStress",
+        "ClassifiedDataModule",
         "TaggedDataModule",
         "TextDataModule",
         "TinyShakespeare",
@@ -117,10 +124,12 @@ _PUBLIC = {
         "MaxPooling",
         "MeanPooling",
         "Memory",
+        "MultiLabel",
         "Normalizer",
         "ProjectionBridge",
         "RNN",
         "Residual",
+        "SingleLabel",
         "Softmax",
         "SoftmaxOutput",
         "Sparsemax",
@@ -137,6 +146,7 @@ _PUBLIC = {
         "LanguageModel",
         "PhoneErrorRate",
         "Seq2Seq",
+        "SequenceClassifier",
         "SequenceModule",
         "SequenceTagger",
         "ShowsAttention",

@@ -27,6 +27,7 @@ TINY = [
 RNN = ["--model.rnn.hidden_size=8"]
 PAIRS = ["quickstart_g2p.yaml", "cmudict/g2p.yaml", "multi30k/bahdanau.yaml", "multi30k/luong.yaml"]
 PAIRED = ["--model.encoder.hidden_size=8", "--model.decoder.rnn.hidden_size=16", "--trainer.val_check_interval=2"]
+NO_STREAM = [*PAIRS, "quickstart_classify.yaml", "sst2/self_attentive.yaml", "ud_ewt/tagger.yaml"]
 STREAM = ["--data.seq_len=8"]
 TAGGED = [("It", "PRON"), ("is", "AUX"), ("a", "DET"), ("truth", "NOUN")]
 SIDES = ("train_source", "train_target", "val_source", "val_target")
@@ -36,9 +37,11 @@ EXTRA = {
     "data/wikitext2.yaml": ["--data.dataset=null", *FILES],  # the hub may be out of reach
     "wikitext2/lm.yaml": ["--data.dataset=null", *FILES],
     "logger/wandb.yaml": ["--trainer.logger.offline=true"],
+    "sst2/self_attentive.yaml": ["--data.train_files=labels.txt", "--data.val_files=labels.txt"],
     "multi30k/bahdanau.yaml": [f"--data.{side}=text.txt" for side in SIDES],
     "multi30k/luong.yaml": [f"--data.{side}=text.txt" for side in SIDES],
     "quickstart.yaml": ["--trainer.val_check_interval=2"],
+    "quickstart_classify.yaml": ["--trainer.val_check_interval=2"],
     "tinyshakespeare/lm.yaml": ["--trainer.val_check_interval=2"],
     "ud_ewt/tagger.yaml": ["--data.train_files=tags.conllu", "--data.val_files=tags.conllu"],
 }
@@ -59,6 +62,7 @@ def workdir(tmp_path, cache, monkeypatch):
     (tmp_path / "text.txt").write_text("It is a truth universally acknowledged\n" * 60)
     words = (f"{i}\t{word}\t_\t{label}" + 6 * "\t_" + "\n" for i, (word, label) in enumerate(TAGGED, start=1))
     (tmp_path / "tags.conllu").write_text(("".join(words) + "\n") * 5)
+    (tmp_path / "labels.txt").write_text("1 a fine film\n0 a dull one\n" * 3)
     return tmp_path
 
 
@@ -83,7 +87,7 @@ def test_its_launch_command_runs(name, workdir):
     if name == "logger/tensorboard.yaml":
         pytest.importorskip("tensorboard")
     verb, *rest = command(SHIPPED[name])
-    stream = [] if name in (*PAIRS, "ud_ewt/tagger.yaml") else STREAM
+    stream = [] if name in NO_STREAM else STREAM
     sizes = PAIRED if name in PAIRS else RNN
     main([verb, *rest, *TINY, *sizes, *stream, *EXTRA.get(name, [])])
     assert list(workdir.glob("runs/**/config.yaml"))

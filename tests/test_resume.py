@@ -57,6 +57,20 @@ TAGGER = [
     "--data.batch_size=3",
     *COMMON,
 ]
+CLASSIFIER = [
+    "--model=SequenceClassifier",
+    "--model.input.embedding_size=8",
+    "--model.input.token_dropout=0.2",
+    "--model.pooling.num_queries=2",
+    "--model.penalty=0.1",
+    "--model.dropout=0.2",
+    "--data=ClassifiedDataModule",
+    "--data.train_files=labels.txt",
+    "--data.val_fraction=0.2",
+    "--data.batch_size=3",
+    *COMMON,
+    "--trainer.callbacks+=ConfusionMatrix",
+]
 
 
 def last_checkpoint(folder: Path) -> dict:
@@ -70,10 +84,11 @@ def prepare(folder: Path) -> Path:
     (folder / "text.txt").write_text("to be or not to be, that is the question\n" * 11)
     sentences = ("".join(f"w{(7 * i + t) % 5} {'AB'[(i + t) % 2]}\n" for t in range(1 + i % 6)) for i in range(80))
     (folder / "tags.txt").write_text("\n".join(sentences))
+    (folder / "labels.txt").write_text("".join(f"{i % 2} {' '.join('abc'[: 1 + i % 3])}\n" for i in range(80)))
     return folder
 
 
-@pytest.mark.parametrize("task", [LANGUAGE_MODEL, TAGGER], ids=["language model", "tagger"])
+@pytest.mark.parametrize("task", [LANGUAGE_MODEL, TAGGER, CLASSIFIER], ids=["language model", "tagger", "classifier"])
 def test_a_killed_run_resumes_bit_for_bit(task, tmp_path, monkeypatch):
     args = ["fit", *task]
     monkeypatch.setenv("LIGHTNING_RNNATTN_CACHE", str(tmp_path / "cache"))

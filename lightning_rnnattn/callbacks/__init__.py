@@ -6,7 +6,9 @@ rank zero only, and trains nothing differently: a run with it and one without en
 
 from lightning_rnnattn.callbacks.attention_map import AttentionMap
 from lightning_rnnattn.callbacks.best_checkpoint import BestCheckpoint
+from lightning_rnnattn.callbacks.confusion_matrix import ConfusionMatrix
 from lightning_rnnattn.callbacks.gradient_norm import GradientNorm
+from lightning_rnnattn.callbacks.highlights import Highlights
 from lightning_rnnattn.callbacks.last_checkpoint import LastCheckpoint
 from lightning_rnnattn.callbacks.metrics_plot import MetricsPlot
 from lightning_rnnattn.callbacks.next_steps import NextSteps
@@ -20,7 +22,9 @@ from lightning_rnnattn.callbacks.throughput import Throughput
 __all__ = [
     "AttentionMap",
     "BestCheckpoint",
+    "ConfusionMatrix",
     "GradientNorm",
+    "Highlights",
     "LastCheckpoint",
     "MetricsPlot",
     "NextSteps",

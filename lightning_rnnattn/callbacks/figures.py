@@ -26,7 +26,7 @@ FAINT = "#e9e6f0"
 PALE = "#cdc8d8"
 ACCENT = "#6d28d9"
 # From "hardly" to "only here". It does not begin at white: what a mask forbids stays white, and shows.
-_WEIGHT_COLOURS = ("#fffdf5", "#fff0bf", "#ffd75e", "#ffab2e", "#f97316")
+WEIGHT_COLOURS = ("#fffdf5", "#fff0bf", "#ffd75e", "#ffab2e", "#f97316")
 # Tokens stand in a fixed-width face; the others are asked first, where they are installed, for what it lacks.
 _TOKEN_FONTS = (
     "DejaVu Sans Mono",
@@ -41,7 +41,7 @@ _TOKEN_FONTS = (
 _VISIBLE = str.maketrans({" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"})
 DPI = 160
 _ADVANCE = 0.602  # how wide a letter of the fixed-width face is, in its size
-_LETTER = 12 / DPI  # and in inches: whole pixels, since letters are set on them
+LETTER = 12 / DPI  # and in inches: whole pixels, since letters are set on them
 _ROW = 36 / DPI  # the height of a row of text, likewise
 
 
@@ -92,6 +92,7 @@ def curves_figure(curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]
         if values and min(values) > 0 and max(values) / min(values) > 8:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("{x:g}")
         axes.set_title(quantity, loc="left", fontsize=11, color=INK, pad=8)
         axes.set_xlabel("step", fontsize=9, color=MUTED)
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
@@ -99,7 +100,7 @@ def curves_figure(curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.spines["bottom"].set_color(FAINT)
         axes.tick_params(colors=MUTED, labelsize=8.5, length=0, which="both")
-        axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=1.4, loc="upper right")
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=1.4, loc="best")
     figure.suptitle(title, x=0.18 / figure.get_figwidth(), ha="left", fontsize=13, fontweight="bold", color=INK)
     return figure
 
@@ -148,11 +149,11 @@ def attention_figure(
     heads, rows, columns = weights.shape
     labels = [_drawable(token) for token in queries], [_drawable(token) for token in keys]
     as_text = all(map(_is_one_cell, labels[1]))
-    style = _token_style(frozenset("".join(map("".join, labels))))
+    style = token_style(frozenset("".join(map("".join, labels))))
     across = math.ceil(math.sqrt(heads))
     down = math.ceil(heads / across)
     # The layout, in inches. Text lies exactly on its cells: a cell is as wide as a letter.
-    cell = (_LETTER, _ROW) if as_text else (0.165, 0.165)
+    cell = (LETTER, _ROW) if as_text else (0.165, 0.165)
     panel = (columns * cell[0], rows * cell[1])
     left, above = (0.0, 0.0) if as_text else (_extent(labels[0]), _extent(labels[1]))
     edge, head, gap = 0.3, 0.65, 0.3
@@ -168,7 +169,7 @@ def attention_figure(
     if seen.size:
         strongest = min(1.0, max(float(np.quantile(seen, 0.995)), 3 * heads * rows / seen.size))
     norm = Normalize(0.0, strongest)
-    colours = ScalarMappable(norm, LinearSegmentedColormap.from_list("attention", _WEIGHT_COLOURS))
+    colours = ScalarMappable(norm, LinearSegmentedColormap.from_list("attention", WEIGHT_COLOURS))
     for number, head_weights in enumerate(weights):
         row, column = divmod(number, across)
         x = edge + left + column * (panel[0] + gap)
@@ -206,8 +207,8 @@ def _written(background: NDArray[np.floating[Any]], seen: NDArray[np.bool_], tex
     from matplotlib.font_manager import findfont
     from PIL import Image, ImageDraw, ImageFont
 
-    across, down = round(_LETTER * DPI), round(_ROW * DPI)
-    font = ImageFont.truetype(findfont(_TOKEN_FONTS[0]), _LETTER * DPI / _ADVANCE)
+    across, down = round(LETTER * DPI), round(_ROW * DPI)
+    font = ImageFont.truetype(findfont(_TOKEN_FONTS[0]), LETTER * DPI / _ADVANCE)
     line = Image.new("L", (across * len(text), down))
     pen = ImageDraw.Draw(line)
     for place, letter in enumerate(text):
@@ -230,11 +231,12 @@ def _write_edges(
             axes.text(column, -0.9, label, ha="center", rotation=90, color=INK, **{**style, "va": "bottom"})
 
 
-def _token_style(characters: frozenset[str]) -> dict[str, Any]:
+def token_style(characters: frozenset[str]) -> dict[str, Any]:
+    """How tokens of these characters are written: their faces and size, where they stand."""
     others = {family for character in characters if (family := _family(character))} - {_TOKEN_FONTS[0]}
     return {
         "family": [_TOKEN_FONTS[0], *sorted(others)],
-        "fontsize": 72 * _LETTER / _ADVANCE,
+        "fontsize": 72 * LETTER / _ADVANCE,
         "va": "center_baseline",
         "parse_math": False,  # a token may be "$"
     }
@@ -274,9 +276,9 @@ def _is_one_cell(token: str) -> bool:
 
 def _extent(labels: Sequence[str]) -> float:
     """How long the longest label is, in inches, with some air."""
-    return 0.1 + _LETTER * max(map(_width, labels), default=0)
+    return 0.1 + LETTER * max(map(letters_wide, labels), default=0)
 
 
-def _width(label: str) -> int:
+def letters_wide(label: str) -> int:
     """How many letters wide a label is."""
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in label)

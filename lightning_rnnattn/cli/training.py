@@ -136,6 +136,7 @@ class TrainingCLI(LightningCLI):
             parser.add_argument(
                 "--output", default="predictions.jsonl", help="The file to write, a line for each document or example."
             )
+            parser.add_argument("--attention", action="store_true", help="Write where the model looked, too.")
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **self.parser_kwargs, **kwargs)
@@ -202,6 +203,13 @@ class TrainingCLI(LightningCLI):
         if self.checkpoint.weights is not None:
             load_weights(self.model, self.checkpoint.weights, str(self.early.init_from))
             self.checkpoint = replace(self.checkpoint, weights=None)  # their memory is free from here
+
+    def before_predict(self) -> None:
+        """Asks the model for its attention, where `--attention` is given."""
+        if self.config.predict.attention:
+            if not hasattr(self.model, "predict_attention"):
+                raise UserError(f"--attention: {type(self.model).__name__} does not say where it looks")
+            self.model.predict_attention = True
 
     def after_predict(self) -> None:
         """Says where the predictions are."""

@@ -1,6 +1,9 @@
 """Data modules and the batches they give."""
 
 from lightning_rnnattn.data.bucketing import LengthBatches
+from lightning_rnnattn.data.class_batch import ClassBatch, ClassExamples
+from lightning_rnnattn.data.classified import ClassifiedDataModule
+from lightning_rnnattn.data.cmu_stress import CMUStress
 from lightning_rnnattn.data.cmudict import CMUDict
 from lightning_rnnattn.data.columns import Columns, CoNLLU, WordLines
 from lightning_rnnattn.data.documents import Document, DocumentBatches
@@ -16,6 +19,10 @@ from lightning_rnnattn.data.tokens import TokenBatch, TokenBatches
 
 __all__ = [
     "CMUDict",
+    "CMUStress",
+    "ClassBatch",
+    "ClassExamples",
+    "ClassifiedDataModule",
     "CoNLLU",
     "Columns",
     "Document",

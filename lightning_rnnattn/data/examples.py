@@ -61,10 +61,10 @@ class ExampleDataModule(RecordedDataModule, ABC):
     """
 
     ways: ClassVar[dict[Split, str]] = {
-        "train": "data.train_file",
-        "val": "data.val_file or data.val_fraction",
-        "test": "data.test_file",
-        "predict": "data.predict_file",
+        "train": "data.train_files",
+        "val": "data.val_files or data.val_fraction",
+        "test": "data.test_files",
+        "predict": "data.predict_files",
     }
 
     def __init__(

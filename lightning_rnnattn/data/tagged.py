@@ -1,19 +1,20 @@
 """Sentences with a label for each word."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 
 from lightning_rnnattn.data.columns import CoNLLU, Sentence, SentenceFormat, WordLines
-from lightning_rnnattn.data.examples import ExampleDataModule, Split
+from lightning_rnnattn.data.examples import Split
 from lightning_rnnattn.data.files import find_files
 from lightning_rnnattn.data.label_sets import LabelIds, learnt_labels
+from lightning_rnnattn.data.labelled import LabelledDataModule
 from lightning_rnnattn.data.tag_batch import TaggedExamples
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.tokenizers import CharTokenizer, Tokenizer, TokenizerSpec, WordTokenizer
 
 
-class TaggedDataModule(ExampleDataModule):
+class TaggedDataModule(LabelledDataModule):
     """Files with a word on each line and its label beside it: parts of speech, names, chunks.
 
     Every word is one element, whatever the vocabulary; one that it lacks is ``<unk>``. Labels are those of the training
@@ -37,13 +38,6 @@ class TaggedDataModule(ExampleDataModule):
         seed: see `ExampleDataModule`.
     """
 
-    ways = {  # noqa: RUF012  (the base says that it is a ClassVar)
-        "train": "data.train_files",
-        "val": "data.val_files or data.val_fraction",
-        "test": "data.test_files",
-        "predict": "data.predict_files",
-    }
-
     def __init__(
         self,
         train_files: str | list[str] | None = None,
@@ -64,6 +58,7 @@ class TaggedDataModule(ExampleDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(
+            tokenizer=tokenizer,
             val_fraction=val_fraction,
             split_seed=split_seed,
             batch_size=batch_size,
@@ -80,31 +75,26 @@ class TaggedDataModule(ExampleDataModule):
         self.format, self.predict_format = format, predict_format or format
         if isinstance(format, WordLines):
             raise UserError("data.format: plain lines have no labels: WordLines is for data.predict_format")
-        self.tokenizer_spec, self.character_spec = tokenizer, character_tokenizer
+        self.character_spec = character_tokenizer
         self.lowercase = lowercase
         self._sentences: dict[Split, list[Sentence]] = {}
-        self._tokenizer: Tokenizer | None = None
         self._character_tokenizer: Tokenizer | None = None
-        self._labels: tuple[str, ...] | None = None
 
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The vocabulary of words, learnt from the training sentences when it is first asked for."""
-        if self._tokenizer is None:
-            lines = (" ".join(self._forms(sentence.words)) + "\n" for sentence in self._training("tokenizer"))
-            self._tokenizer = self.tokenizer_spec.train(lines)
-        return self._tokenizer
+    def learn_text(self) -> Iterable[str]:
+        """See `LabelledDataModule.learn_text`."""
+        return (" ".join(self._forms(sentence.words)) + "\n" for sentence in self.sentences("train"))
 
-    @tokenizer.setter
-    def tokenizer(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._examples.clear()
+    def learn_labels(self) -> tuple[str, ...]:
+        """See `LabelledDataModule.learn_labels`."""
+        sentences = self.sentences("train")
+        return learnt_labels((label for each in sentences for label in each.labels or ()), sentences[0].source)
 
     @property
     def character_tokenizer(self) -> Tokenizer | None:
-        """The vocabulary of characters, likewise; None where they are not read."""
+        """The vocabulary of characters, of the training data; None where they are not read."""
         if self._character_tokenizer is None and self.character_spec is not None:
-            words = (word for sentence in self._training("character_tokenizer") for word in sentence.words)
+            self.require_training("character_tokenizer")
+            words = (word for sentence in self.sentences("train") for word in sentence.words)
             self._character_tokenizer = self.character_spec.train(words)
         return self._character_tokenizer
 
@@ -114,33 +104,9 @@ class TaggedDataModule(ExampleDataModule):
         self._examples.clear()
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels of the training data, in their order."""
-        if self._labels is None:
-            sentences = self._training("labels")
-            found = (label for sentence in sentences for label in sentence.labels or ())
-            self._labels = learnt_labels(found, sentences[0].source)
-        return self._labels
-
-    @labels.setter
-    def labels(self, labels: Sequence[str]) -> None:
-        self._labels = tuple(labels)
-        self._examples.clear()
-
-    @property
-    def input_size(self) -> int:
-        """The number of words in the vocabulary."""
-        return self.tokenizer.vocab_size
-
-    @property
     def num_characters(self) -> int:
         """The number of characters in the vocabulary; 0 where they are not read."""
         return 0 if self.character_tokenizer is None else self.character_tokenizer.vocab_size
-
-    @property
-    def num_labels(self) -> int:
-        """The number of labels."""
-        return len(self.labels)
 
     def has(self, split: Split) -> bool:
         """See `ExampleDataModule.has`."""
@@ -176,14 +142,6 @@ class TaggedDataModule(ExampleDataModule):
                 raise UserError(f"{files[0]}:1: there is no sentence")
             self._sentences[split] = [found[i] for i in self.part(split, len(found), str(files[0]))]
         return self._sentences[split]
-
-    def _training(self, what: str) -> list[Sentence]:
-        if not self.has("train"):
-            raise UserError(
-                f"there is no data to learn the {what.replace('_', ' ')} from: give data.train_files, or a checkpoint's"
-                f" (in Python: data.{what} = model.{what})"
-            )
-        return self.sentences("train")
 
     def _forms(self, words: Iterable[str]) -> list[str]:
         return [word.lower() if self.lowercase else word for word in words]

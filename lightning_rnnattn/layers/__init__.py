@@ -11,6 +11,7 @@ from lightning_rnnattn.layers.bridges import (
     ZeroBridge,
 )
 from lightning_rnnattn.layers.characters import CharacterEncoder, CharacterFactory
+from lightning_rnnattn.layers.class_output import ClassOutput, ClassOutputFactory, MultiLabel, SingleLabel
 from lightning_rnnattn.layers.combine import Attentional, Combine, CombineFactory, Residual
 from lightning_rnnattn.layers.crf import CRFOutput
 from lightning_rnnattn.layers.decoder import Decoder, DecoderFactory, DecoderState
@@ -25,6 +26,7 @@ from lightning_rnnattn.layers.pooling import (
     MeanPooling,
     Pooling,
     PoolingFactory,
+    redundancy,
 )
 from lightning_rnnattn.layers.rnn import GRU, LSTM, RNN, Elman, KernelRNN, RNNFactory, State, map_state
 from lightning_rnnattn.layers.tag_output import SoftmaxOutput, TagOutput, TagOutputFactory
@@ -43,6 +45,8 @@ __all__ = [
     "CRFOutput",
     "CharacterEncoder",
     "CharacterFactory",
+    "ClassOutput",
+    "ClassOutputFactory",
     "Combine",
     "CombineFactory",
     "Decoder",
@@ -61,6 +65,7 @@ __all__ = [
     "MaxPooling",
     "MeanPooling",
     "Memory",
+    "MultiLabel",
     "Normalizer",
     "NormalizerFactory",
     "Pooling",
@@ -68,6 +73,7 @@ __all__ = [
     "ProjectionBridge",
     "RNNFactory",
     "Residual",
+    "SingleLabel",
     "Softmax",
     "SoftmaxOutput",
     "Sparsemax",
@@ -78,4 +84,5 @@ __all__ = [
     "TokenEmbedding",
     "ZeroBridge",
     "map_state",
+    "redundancy",
 ]

@@ -2,6 +2,8 @@
 
 from lightning_rnnattn.modules.base import Loss, SequenceModule
 from lightning_rnnattn.modules.checkpoint import load, read_checkpoint
+from lightning_rnnattn.modules.classifier import SequenceClassifier
+from lightning_rnnattn.modules.labelling import Decisions, LabelModule
 from lightning_rnnattn.modules.language_model import LanguageModel
 from lightning_rnnattn.modules.metrics import BitsPerCharacter, LossMetric, Perplexity
 from lightning_rnnattn.modules.schedulers import WarmupCosine, WarmupInverseSquareRoot
@@ -26,7 +28,9 @@ __all__ = [
     "AttentionView",
     "BitsPerCharacter",
     "ChrF",
+    "Decisions",
     "ExactMatch",
+    "LabelModule",
     "LabelScheme",
     "LanguageModel",
     "Loss",
@@ -36,6 +40,7 @@ __all__ = [
     "SentenceAccuracy",
     "Seq2Seq",
     "Seq2SeqCache",
+    "SequenceClassifier",
     "SequenceModule",
     "SequenceTagger",
     "ShowsAttention",

@@ -25,7 +25,7 @@ class Loss(NamedTuple):
 
     Attributes:
         total: summed loss, in nats.
-        weight: how many tokens (or sequences) it sums over.
+        weight: how many tokens (or sequences) it sums over, or the sum of their weights.
     """
 
     total: Tensor
@@ -90,13 +90,13 @@ class SequenceModule(L.LightningModule, ABC):
         ``train_loss`` is that of the own rank's batch, label smoothing included.
         """
         total, weight = self.step(batch, "train")
-        self.log("train_loss", total.detach() / weight.clamp(min=1), prog_bar=True, batch_size=1)
+        self.log("train_loss", total.detach() / _no_zero(weight), prog_bar=True, batch_size=1)
         world_size = self.trainer.world_size
         if world_size > 1:
             # DDP averages gradients over ranks; wanted is the sum of totals over the sum of weights.
             total = total * world_size
             weight = self.trainer.strategy.reduce(weight.clone(), reduce_op="sum")
-        return total / weight.clamp(min=1)
+        return total / _no_zero(weight)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and scheduler that were asked for."""
@@ -192,6 +192,11 @@ def saved_vocabularies(checkpoint: Mapping[str, Any]) -> dict[str, Vocabulary]:
         name: Tokenizer.from_str(saved) if isinstance(saved, str) else tuple(map(str, saved))
         for name, saved in checkpoint.get("vocabularies", {}).items()
     }
+
+
+def _no_zero(weight: Tensor) -> Tensor:
+    """What to divide a sum by: 1 where nothing counts, since the sum is zero then."""
+    return weight.masked_fill(weight == 0, 1)
 
 
 def _interval(scheduler: Any) -> str:

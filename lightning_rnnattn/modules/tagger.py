@@ -4,13 +4,13 @@ Letters: B batch, T time (words), C characters of a word, D features, H heads, L
 """
 
 import functools
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torchmetrics import Metric
 
 from lightning_rnnattn.errors import UserError
@@ -18,19 +18,19 @@ from lightning_rnnattn.layers import LSTM, Attentional, AttentionFactory, Combin
 from lightning_rnnattn.layers.characters import CharacterFactory
 from lightning_rnnattn.layers.inputs import InputFactory, TokenEmbedding
 from lightning_rnnattn.layers.tag_output import SoftmaxOutput, TagOutputFactory
-from lightning_rnnattn.modules.base import Loss, SequenceModule
-from lightning_rnnattn.modules.metrics import LossMetric
+from lightning_rnnattn.modules.base import Loss
+from lightning_rnnattn.modules.labelling import Decisions, LabelModule, by_stage
 from lightning_rnnattn.modules.schemes import LabelScheme
 from lightning_rnnattn.modules.tag_metrics import SentenceAccuracy, SpanF1, SpanPrecision, SpanRecall, TokenAccuracy
 from lightning_rnnattn.modules.views import AttentionView
-from lightning_rnnattn.modules.word_vectors import prepare_input
 from lightning_rnnattn.ops.crf import Allowed
+from lightning_rnnattn.ops.cross_entropy import IGNORE
 from lightning_rnnattn.ops.masks import lengths_mask
 from lightning_rnnattn.ops.spans import SpanTable, count_spans
 from lightning_rnnattn.tokenizers import Tokenizer
 
 
-class SequenceTagger(SequenceModule):
+class SequenceTagger(LabelModule):
     r"""Gives each element of a sequence a label.
 
     .. math::
@@ -72,7 +72,6 @@ class SequenceTagger(SequenceModule):
 
     vocabularies = ("tokenizer", "character_tokenizer", "labels")
     character_tokenizer: Tokenizer | None
-    labels: tuple[str, ...] | None
 
     def __init__(
         self,
@@ -90,13 +89,9 @@ class SequenceTagger(SequenceModule):
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        super().__init__(optimizer, lr_scheduler)
-        if not 0.0 <= dropout < 1.0:
-            raise UserError(f"dropout={dropout} must lie in [0, 1)")
+        super().__init__(input_size, input, dropout, optimizer, lr_scheduler)
         if characters is not None and not num_characters:
             raise UserError("model.characters: the data has no characters: give it a character_tokenizer")
-        self.dropout = nn.Dropout(dropout)
-        self.input = input(input_size)
         self.characters = None if characters is None else characters(num_characters)
         self.rnn = rnn(self.input.output_size + (0 if self.characters is None else self.characters.output_size))
         hidden = self.rnn.output_size
@@ -104,10 +99,8 @@ class SequenceTagger(SequenceModule):
         self.combine = None if self.attention is None else combine(hidden, self.attention.value_dim)
         self.output = output(hidden, num_labels)
         self.scheme = scheme
-
-        self.losses = nn.ModuleDict({stage: LossMetric() for stage in ("val", "test")})
-        self.metrics = _by_stage(self.build_metrics)
-        self.span_metrics = _by_stage(dict if scheme is None else self.build_span_metrics)
+        self.metrics = by_stage(self.build_metrics)
+        self.span_metrics = by_stage(dict if scheme is None else self.build_span_metrics)
 
     def build_metrics(self) -> dict[str, Metric]:
         """Makes a stage's metrics; each is updated with labels (B, T) predicted, actual, and a mask (B, T)."""
@@ -158,6 +151,18 @@ class SequenceTagger(SequenceModule):
         lengths = _counted(batch)
         return Loss(self.loss(self._batch_features(batch), batch.labels, lengths), lengths.sum())
 
+    def evaluate(self, batch: Any, stage: str) -> Decisions:
+        """See `LabelModule.evaluate`."""
+        features, lengths = self._batch_features(batch), _counted(batch)
+        mask = lengths_mask(lengths, features.shape[1])
+        predicted = self.output.decode(features, lengths, self.allowed)
+        self.log_loss(Loss(self.loss(features, batch.labels, lengths), lengths.sum()), stage)
+        self.log_metrics(self.metrics, stage, predicted, batch.labels, mask)
+        if self.scheme is not None:
+            counts = count_spans(predicted, batch.labels, mask, _span_table(self.scheme, self.label_names))
+            self.log_metrics(self.span_metrics, stage, counts, shown="span_f1")
+        return Decisions(predicted=predicted, actual=batch.labels.masked_fill(~mask, IGNORE))
+
     def dry_loss(self, rows: int, length: int) -> Tensor:
         """See `SequenceModule.dry_loss`; words have six characters."""
         lengths = torch.full((rows,), length)
@@ -165,14 +170,6 @@ class SequenceTagger(SequenceModule):
         words, characters = self.input.zeros(rows, length, self.device), labels.new_zeros(rows, length, 6)
         features = self.features(words, lengths, characters, torch.full((rows, length), 6))
         return self.loss(features, labels, lengths)
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Updates the metrics of the validation set."""
-        self._evaluate(batch, "val")
-
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Updates the metrics of the test set."""
-        self._evaluate(batch, "test")
 
     def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
         """A dict for each row: ``index``, ``words``, ``labels`` (names), their ``probabilities``, and ``text``.
@@ -190,7 +187,7 @@ class SequenceTagger(SequenceModule):
             {
                 "index": index,
                 "words": list(words),
-                "labels": (names := [self._names[label] for label in labels[: len(words)]]),
+                "labels": (names := [self.label_names[label] for label in labels[: len(words)]]),
                 "probabilities": [round(probability, 6) for probability in probabilities[: len(words)]],
                 "text": " ".join(names),
             }
@@ -243,15 +240,10 @@ class SequenceTagger(SequenceModule):
         characters = sizes = None
         if self.characters is not None and self.character_tokenizer is not None:
             rows = [torch.tensor(row) for row in self.character_tokenizer.encode_batch(words)]
-            characters = nn.utils.rnn.pad_sequence(rows, batch_first=True)[None].to(self.device)
+            characters = pad_sequence(rows, batch_first=True)[None].to(self.device)
             sizes = torch.tensor([[len(row) for row in rows]], device=self.device)
         weights = self.attention_weights(ids, None, characters, sizes)
         return [AttentionView.of(weights[0], words, words)]
-
-    def on_fit_start(self) -> None:
-        """Lets the input layer take its pretrained vectors."""
-        super().on_fit_start()
-        prepare_input(self.input, self.tokenizer)
 
     def setup(self, stage: str) -> None:
         """Takes the data's vocabularies; see `SequenceModule.setup`.
@@ -261,18 +253,12 @@ class SequenceTagger(SequenceModule):
         """
         super().setup(stage)
         if self.scheme is not None:
-            _span_table(self.scheme, self._names)
+            _span_table(self.scheme, self.label_names)
 
     @property
     def allowed(self) -> Allowed | None:
         """The paths of labels that the scheme allows; None for all."""
-        return None if self.scheme is None else _allowed(self.scheme, self._names)
-
-    @property
-    def _names(self) -> tuple[str, ...]:
-        if self.labels is None:
-            raise UserError("the names of the labels are not known: set model.labels, or use a data module with labels")
-        return self.labels
+        return None if self.scheme is None else _allowed(self.scheme, self.label_names)
 
     def _recur(
         self, words: Tensor, lengths: Tensor | None, characters: Tensor | None, character_lengths: Tensor | None
@@ -292,26 +278,6 @@ class SequenceTagger(SequenceModule):
 
     def _batch_features(self, batch: Any) -> Tensor:
         return self.features(batch.words.values, batch.words.lengths, batch.characters, batch.character_lengths)
-
-    def _evaluate(self, batch: Any, stage: str) -> None:
-        features, lengths = self._batch_features(batch), _counted(batch)
-        mask = lengths_mask(lengths, features.shape[1])
-        predicted = self.output.decode(features, lengths, self.allowed)
-        self.losses[stage].update(self.loss(features, batch.labels, lengths), lengths.sum())  # type: ignore[operator]
-        self.log(f"{stage}_loss", self.losses[stage], batch_size=1)  # type: ignore[arg-type]
-        for name, metric in self.metrics[stage].items():  # type: ignore[operator]
-            metric.update(predicted, batch.labels, mask)
-            self.log(f"{stage}_{name}", metric, prog_bar=True, batch_size=1)
-        if self.scheme is None:
-            return
-        counts = count_spans(predicted, batch.labels, mask, _span_table(self.scheme, self._names))
-        for name, metric in self.span_metrics[stage].items():  # type: ignore[operator]
-            metric.update(counts)
-            self.log(f"{stage}_{name}", metric, prog_bar=name == "span_f1", batch_size=1)
-
-
-def _by_stage(build: Callable[[], dict[str, Metric]]) -> nn.ModuleDict:
-    return nn.ModuleDict({stage: nn.ModuleDict(build()) for stage in ("val", "test")})
 
 
 def _lengths(words: Tensor, lengths: Tensor | None) -> Tensor:

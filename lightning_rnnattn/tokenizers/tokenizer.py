@@ -126,6 +126,17 @@ class Tokenizer:
         """The text of each id on its own."""
         return [self.decode([i]) for i in ids]
 
+    def pieces(self, text: str) -> list[str]:
+        """The part of ``text`` that each token of :meth:`encode` stands for: of an unknown word, the word itself.
+
+        Where several tokens of bytes make one character, the first of them has it, and the others have nothing.
+        """
+        pieces, place = [], 0
+        for start, end in self._model.encode(text, add_special_tokens=False).offsets:
+            pieces.append(text[max(start, place) : end])
+            place = max(place, end)
+        return pieces
+
     @functools.cached_property
     def num_chars(self) -> Tensor | None:
         """How many characters each token stands for, (V,) int64: what bits per character are divided by.

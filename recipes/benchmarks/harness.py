@@ -88,6 +88,11 @@ def peak_memory(call: Callable[[], Any], device: str) -> int | None:
         return None
 
 
+def peak_resident() -> int:
+    """Bytes that this process had at most; not ``ru_maxrss``, which a child begins with its parent's."""
+    return _status("VmHWM")
+
+
 class Limits(NamedTuple):
     """What the machine does at best, measured: the floor that a kernel's time is compared with."""
 

@@ -11,9 +11,9 @@ from matplotlib.image import imread
 
 from lightning_rnnattn.callbacks import AttentionMap, LastCheckpoint, MetricsPlot
 from lightning_rnnattn.callbacks.figures import (
-    _LETTER,
     _ROW,
     DPI,
+    LETTER,
     attention_figure,
     curves_figure,
     save_figure,
@@ -40,7 +40,7 @@ def test_characters_are_drawn_as_the_text_itself():
     figure = attention_figure(weights, list("a\nb"), list("a\nb"), title="t")
     assert len(figure.axes) == 1  # the colour bar
     assert len(figure.images) == 2  # heads
-    row, letter = round(_ROW * DPI), round(_LETTER * DPI)
+    row, letter = round(_ROW * DPI), round(LETTER * DPI)
     for image in figure.images:
         written = np.asarray(image.get_array())
         assert written.shape == (3 * row, 3 * letter, 3)
@@ -74,7 +74,7 @@ def test_letters_lie_on_their_cells():
     assert letters[0].min() < 0.3
     drawn = pixels(figure)
     assert (np.abs(drawn[..., 2] - drawn[..., 0]) > 0.1).any(0).sum() >= 60 * round(
-        _LETTER * DPI
+        LETTER * DPI
     )  # all cells, to a pixel
 
 

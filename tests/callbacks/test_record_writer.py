@@ -13,18 +13,22 @@ from lightning_rnnattn.callbacks import RecordWriter
 
 
 class Model(L.LightningModule):
+    def __init__(self, text):
+        super().__init__()
+        self.text = text
+
     def predict_step(self, batch, batch_idx):
         if "bad" in batch:
             raise ValueError("bad")
-        return [{"index": i, "text": f"line {i}", "names": ["é"]} for i in batch]
+        return [{"index": i, "text": f"{self.text}{i}", "names": ["é"]} for i in batch]
 
 
-def predict(output, batches, devices=1):
+def predict(output, batches, devices=1, text="line "):
     trainer = L.Trainer(
         accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", logger=False,
         enable_progress_bar=False, callbacks=[RecordWriter(str(output))], use_distributed_sampler=False,
     )  # fmt: skip
-    trainer.predict(Model(), DataLoader(batches, batch_size=None), return_predictions=False)
+    trainer.predict(Model(text), DataLoader(batches, batch_size=None), return_predictions=False)
 
 
 def test_json_lines_come_in_the_order_of_the_input(tmp_path):
@@ -33,6 +37,18 @@ def test_json_lines_come_in_the_order_of_the_input(tmp_path):
     assert [row["index"] for row in rows] == [0, 1, 2, 3, 10]
     assert rows[0] == {"index": 0, "text": "line 0", "names": ["é"]}
     assert os.listdir(tmp_path / "out") == ["x.jsonl"]
+
+
+def test_every_line_end_is_kept_in_json_and_on_a_page(tmp_path):
+    ends = "\n \r \x85 \u2028 end"
+    for name in ("x.jsonl", "x.html", "x.txt"):
+        predict(tmp_path / name, [[1], [0]], text=ends)
+    rows = [json.loads(line) for line in (tmp_path / "x.jsonl").read_bytes().split(b"\n")[:-1]]
+    assert [row["text"] for row in rows] == [ends + "0", ends + "1"]
+    assert (tmp_path / "x.txt").read_bytes().count(b"\n") == 2
+    page = (tmp_path / "x.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert page.index("&#10; &#13; &#133; &#8232; end0") < page.index("end1") < page.index("</body>")
 
 
 def test_another_suffix_has_the_text_alone(tmp_path):

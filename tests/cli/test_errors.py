@@ -144,3 +144,9 @@ def test_a_bug_in_the_handling_of_a_mistake_is_a_bug(monkeypatch):
 def test_nearest():
     assert nearest("LSTN", ["LSTM", "GRU"]) == "; did you mean LSTM?"
     assert nearest("xyz", ["LSTM", "GRU"]) == ""
+
+
+def test_a_model_that_does_not_say_where_it_looks(checkpoint, fails, workdir):
+    (workdir / "x.txt").write_text("To be\n")
+    line = fails("predict", f"--ckpt_path={checkpoint}", "--data.predict_files=x.txt", "--attention")
+    assert line == "--attention: LanguageModel does not say where it looks"
