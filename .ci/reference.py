@@ -32,13 +32,26 @@ FAMILIES = {
     "Labels of sequences (`model.output`)": (layers, ["SingleLabel", "MultiLabel"]),
     "Schemes of labels (`model.scheme`)": (modules, ["BIO", "IOB1"]),
     "Context joined with the output (`model.combine`)": (layers, ["Attentional", "Residual"]),
-    "Models (`model`)": (modules, ["LanguageModel", "SequenceClassifier", "SequenceTagger"]),
+    "Models (`model`)": (modules, ["LanguageModel", "Seq2Seq", "SequenceClassifier", "SequenceTagger"]),
     "Data (`data`)": (
         data,
-        ["TextDataModule", "TinyShakespeare", "ClassifiedDataModule", "CMUStress", "TaggedDataModule"],
+        [
+            "TextDataModule",
+            "TinyShakespeare",
+            "PairDataModule",
+            "PairTableDataModule",
+            "CMUDict",
+            "ClassifiedDataModule",
+            "CMUStress",
+            "TaggedDataModule",
+        ],
     ),
     "Formats (`data.format`, `data.predict_format`)": (data, ["CoNLLU", "Columns", "WordLines"]),
-    "Tokenizers (`data.tokenizer`)": (
+    "Metrics of text (`model.text_metrics`)": (
+        modules,
+        ["BLEU", "ChrF", "ExactMatch", "WordErrorRate", "PhoneErrorRate"],
+    ),
+    "Tokenizers (`data.tokenizer`, `data.source_tokenizer`, `data.target_tokenizer`)": (
         tokenizers,
         ["CharTokenizer", "WordTokenizer", "BPETokenizer", "TokenizerFile"],
     ),

@@ -95,43 +95,34 @@ def test_num_chars_add_up_to_the_text(spec):
     assert tokenizer.num_chars[tokenizer.encode(ODD)].sum() == len(ODD)
 
 
-ENDING = [CharTokenizer(eos=True), CharTokenizer(unk=True, eos=True), BPETokenizer(300, eos=True), WordTokenizer()]
-
-
-@pytest.mark.parametrize("spec", ENDING)
+@pytest.mark.parametrize("spec", [CharTokenizer(), CharTokenizer(unk=True), BPETokenizer(300), WordTokenizer()])
 @pytest.mark.parametrize("texts", [["to be .\n", "or not to be .\n"], ["to be .", "or not to be ."]])
 def test_the_end_of_a_line_is_a_token_that_is_the_newline(spec, texts):
-    tokenizer = Tokenizer.from_str(spec.train(texts).to_str())
+    before = spec.train(texts)
+    tokenizer = Tokenizer.from_str(before.with_eos().to_str())
     end = tokenizer.eos_id
+    assert tokenizer.with_eos() is tokenizer
     assert tokenizer.bos_id == end
     for line in ("to be", "or be .", ""):
         ids = tokenizer.encode(line)
+        assert ids == before.encode(line)
         assert end not in ids
         assert tokenizer.encode(line + "\n") == [*ids, end]
         assert tokenizer.decode(ids) == line
         assert tokenizer.decode([*ids, end, *ids, end]) == f"{line}\n{line}\n"
     assert tokenizer.tokens([end]) == ["\n"]
+    assert before.eos_id == (end if spec == WordTokenizer() else None)
 
 
-@pytest.mark.parametrize("spec", [CharTokenizer(eos=True), BPETokenizer(300, eos=True)])
+@pytest.mark.parametrize("spec", [CharTokenizer(), BPETokenizer(300)])
 @settings(deadline=None, max_examples=50)
 @given(text=TEXTS)
 def test_only_the_newline_ends_a_line(spec, text):
-    tokenizer = spec.train([text])
+    tokenizer = spec.train([text]).with_eos()
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     assert ids.count(tokenizer.eos_id) == text.count("\n")
     assert tokenizer.num_chars[ids].sum() == len(text)
-
-
-def test_without_an_end_the_vocabulary_is_what_it_was():
-    texts = ["ba\n"] * 3
-    assert CharTokenizer().train(texts).encode("\nab") == [0, 1, 2]
-    assert CharTokenizer(eos=True).train(["ba"]).encode("\nab") == [0, 1, 2]
-    assert BPETokenizer(300).train(texts).encode("ba\n") != BPETokenizer(300, eos=True).train(texts).encode("ba\n")
-    for spec in (CharTokenizer(), CharTokenizer(unk=True), BPETokenizer(300), WordTokenizer(eos=False)):
-        tokenizer = spec.train(texts)
-        assert (tokenizer.eos_id, tokenizer.bos_id) == (None, None)
 
 
 def test_a_beginning_of_its_own():
@@ -177,8 +168,6 @@ def test_file(tmp_path):
 def test_options_out_of_range():
     with pytest.raises(UserError, match="at least 256"):
         BPETokenizer(100)
-    with pytest.raises(UserError, match="at least 257, one for each byte and one that ends a line"):
-        BPETokenizer(256, eos=True)
     with pytest.raises(UserError, match="max_size"):
         WordTokenizer(max_size=2)
 

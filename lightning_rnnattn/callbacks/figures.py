@@ -132,8 +132,8 @@ def attention_figure(
 ) -> "Figure":
     """Draw the attention weights of one example, a panel for each head.
 
-    Where keys are single characters, a row is the text itself, with a highlighter over what the query looked at; what
-    it could not see is pale. Otherwise it is a row of cells, the queries at the left and the keys above.
+    Where a text of single characters looks at itself, a row is the text, with a highlighter over what the query looked
+    at; what it could not see is pale. Otherwise it is a row of cells, the queries at the left and the keys above.
 
     Args:
         weights: (H, T, S); a key whose weight is exactly zero in all heads counts as not seen.
@@ -148,7 +148,7 @@ def attention_figure(
 
     heads, rows, columns = weights.shape
     labels = [_drawable(token) for token in queries], [_drawable(token) for token in keys]
-    as_text = all(map(_is_one_cell, labels[1]))
+    as_text = all(map(_is_one_cell, labels[1])) and labels[0] == labels[1][-rows:]
     style = token_style(frozenset("".join(map("".join, labels))))
     across = math.ceil(math.sqrt(heads))
     down = math.ceil(heads / across)

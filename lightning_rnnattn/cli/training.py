@@ -150,9 +150,10 @@ class TrainingCLI(LightningCLI):
             if self._other_data():  # whose class shares argument names with the checkpoint's, but not their values
                 self._parser(self.command).set_defaults({"data": None})
                 self.config = parser.parse_args(args)
-            if partials := self._partials():  # defaults in Python, which jsonargparse cannot write down
-                plain = {"class_path": self.config[self.command].model.class_path, "init_args": partials}
-                self.config = parser.parse_object({self.command: {"model": plain}}, self.config)
+            if partials := _partials(
+                self.config[self.command].model
+            ):  # defaults in Python, which jsonargparse cannot write down
+                self.config = parser.parse_object({self.command: {"model": partials}}, self.config)
         except ArgumentError as error:
             raise UserError(short_message(str(error), self._parser(self.command))) from error
 
@@ -161,10 +162,6 @@ class TrainingCLI(LightningCLI):
         if default is None:
             return False
         return resolve_name(self.config[self.command].data.class_path) is not resolve_name(default["class_path"])
-
-    def _partials(self) -> dict[str, Any]:
-        arguments = vars(self.config[self.command].model.get("init_args", Namespace()))
-        return {name: spec(value, name) for name, value in arguments.items() if isinstance(value, partial)}
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: Lightning's own lets the checkpoint override YAML and flags."""
@@ -223,3 +220,14 @@ class TrainingCLI(LightningCLI):
         if subcommand == "fit" and self.early.ckpt_path not in (None, REQUEUED):
             go_on_logging(self.trainer, kwargs["ckpt_path"])
         return kwargs
+
+
+def _partials(chosen: Namespace) -> dict[str, Any]:
+    """The partials among what a class is made from, and among what that is made from, in plain data."""
+    found: dict[str, Any] = {}
+    for name, value in vars(chosen.get("init_args", Namespace())).items():
+        if isinstance(value, partial):
+            found[name] = spec(value, name)
+        elif isinstance(value, Namespace) and "class_path" in value and (inner := _partials(value)):
+            found[name] = inner
+    return {"class_path": chosen.class_path, "init_args": found} if found else {}

@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -35,7 +34,7 @@ class BasePairDataModule(ExampleDataModule):
     and counted. In prediction every line is kept: there are as many predictions as lines.
 
     Args:
-        source_tokenizer: how to make the sources' tokenizer; its ``eos`` is true, whether it says so or not.
+        source_tokenizer: how to make the sources' tokenizer; one that has no token for the end of a line gets one.
         target_tokenizer: how to make the targets', likewise; null for one vocabulary, learnt from both.
         lowercase: whether everything is read in lower case, references included.
         max_length: the most tokens of a source or a target, the end of the line not counted; null is no limit.
@@ -52,7 +51,7 @@ class BasePairDataModule(ExampleDataModule):
     def __init__(
         self,
         *,
-        source_tokenizer: TokenizerSpec = BPETokenizer(eos=True),  # noqa: B008  (frozen)
+        source_tokenizer: TokenizerSpec = BPETokenizer(),  # noqa: B008  (frozen)
         target_tokenizer: TokenizerSpec | None = None,
         lowercase: bool = False,
         max_length: int | None = None,
@@ -75,8 +74,7 @@ class BasePairDataModule(ExampleDataModule):
         )
         if max_length is not None and max_length < 1:
             raise UserError(f"data.max_length is {max_length}: it must be at least 1")
-        self.source_spec = _ending(source_tokenizer)
-        self.target_spec = None if target_tokenizer is None else _ending(target_tokenizer)
+        self.source_spec, self.target_spec = source_tokenizer, target_tokenizer
         self.lowercase, self.max_length, self.skip = lowercase, max_length, skip
         self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
         self._source_tokenizer: Tokenizer | None = None
@@ -166,17 +164,14 @@ class BasePairDataModule(ExampleDataModule):
         return side(source), None if target is None else side(target)
 
     def _learnt(self, spec: TokenizerSpec, name: str) -> Tokenizer:
-        if spec.needs_text and not self.has("train"):
+        if not spec.needs_text:
+            return spec.train(()).with_eos()
+        if not self.has("train"):
             raise UserError(
                 f"there is no text to learn the {name.replace('_', ' ')} from: give {self.ways['train']}, or a"
                 f" checkpoint's (in Python: data.{name} = model.{name})"
             )
-        tokenizer = train_tokenizer(spec, self._training(name), self.cache_dir) if spec.needs_text else spec.train(())
-        if tokenizer.eos_id is None:
-            raise UserError(
-                f"data.{name}: {type(spec).__name__} has no token that ends a line: it needs one called </s> or <eos>"
-            )
-        return tokenizer
+        return train_tokenizer(spec, self._training(name), self.cache_dir, of_lines=True)
 
     def _training(self, name: str) -> Corpus:
         """The text that a tokenizer is learnt from: what is validated on is no part of it."""
@@ -226,11 +221,6 @@ class BasePairDataModule(ExampleDataModule):
                 )
             rank_zero_info(f"data.skip: left out {of} with {name}; the first is {place}")
         return indices[~unfit]
-
-
-def _ending(spec: TokenizerSpec) -> TokenizerSpec:
-    """The tokenizer with a token that ends a line, where it has the option."""
-    return replace(spec, eos=True) if hasattr(spec, "eos") else spec  # type: ignore[type-var]  # it is a dataclass
 
 
 def _place(side: Side, n: int) -> str:

@@ -16,11 +16,11 @@ class LengthBatches:
     """The batches of N examples, for one of ``world_size`` processes.
 
     Examples are sorted by length, equals in random order, and cut into batches (pairs by the first of their lengths,
-    equals by the next). In training (``shuffle``) batches
-    that are neighbours in length are dealt to the processes together, so that no process waits for a longer one, and
-    these groups come in an order that is drawn anew each epoch; a process without a batch in the last group repeats an
-    example that does not count. So each example counts once in an epoch, and every process has the same number of
-    batches. Otherwise the order is fixed, batches are dealt in turn, and nothing is repeated.
+    equals by the next). In training (``shuffle``) batches that are neighbours in length are dealt to the processes
+    together, so that no process waits for a longer one, and these groups come in an order that is drawn anew each
+    epoch; a process without a batch in the last group repeats an example that does not count. So each example counts
+    once in an epoch, and every process has the same number of batches. Otherwise the order is fixed, batches are dealt
+    in turn, and nothing is repeated.
 
     It is iterated once per epoch. :meth:`state_dict` is the epoch and the place in it, counted in batches *given out*;
     Lightning saves it in checkpoints and goes on from there. (A torch DataLoader would add nothing but copies between

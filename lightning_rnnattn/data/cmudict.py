@@ -23,11 +23,11 @@ Entries = dict[str, tuple[str, ...]]
 
 
 class CMUDict(BasePairDataModule):
-    """Letters to phonemes, without stress: the g014b2b split of CMUdict, as in the literature (BSD; see ``NOTICE``).
+    """Letters to phonemes, without stress: the g014b2b split of CMUdict, as in the literature.
 
     Training has 110,631 pronunciations of 104,167 words, each of them a pair; validation, 2,670 more words of the same
     file, drawn once and for all; the test, 12,000 words. There a word is one example, and every pronunciation of it is
-    right; the loss is that of the first.
+    right; the loss is that of the first. The notices that go with the data are in ``data/samples/NOTICE`` (BSD).
 
     Args:
         predict_source: files with a word of yours on each line, in capitals or not.
@@ -46,7 +46,7 @@ class CMUDict(BasePairDataModule):
         self,
         predict_source: str | list[str] | None = None,
         *,
-        source_tokenizer: TokenizerSpec = CharTokenizer(eos=True),  # noqa: B008  (frozen)
+        source_tokenizer: TokenizerSpec = CharTokenizer(),  # noqa: B008  (frozen)
         target_tokenizer: TokenizerSpec | None = WordTokenizer(),  # noqa: B008
         batch_size: int | None = 32,
         max_tokens: int | None = None,

@@ -64,7 +64,7 @@ class PairTableDataModule(BasePairDataModule):
         test_split: str | None = "test",
         source_column: str = "source",
         target_column: str = "target",
-        source_tokenizer: TokenizerSpec = BPETokenizer(eos=True),  # noqa: B008  (frozen)
+        source_tokenizer: TokenizerSpec = BPETokenizer(),  # noqa: B008  (frozen)
         target_tokenizer: TokenizerSpec | None = None,
         lowercase: bool = False,
         max_length: int | None = None,

@@ -52,7 +52,7 @@ class PairDataModule(BasePairDataModule):
         test_target: str | list[str] | None = None,
         predict_source: str | list[str] | None = None,
         *,
-        source_tokenizer: TokenizerSpec = BPETokenizer(eos=True),  # noqa: B008  (frozen)
+        source_tokenizer: TokenizerSpec = BPETokenizer(),  # noqa: B008  (frozen)
         target_tokenizer: TokenizerSpec | None = None,
         lowercase: bool = False,
         max_length: int | None = None,

@@ -24,13 +24,25 @@ _BATCH_CHARS = 1 << 18  # HF needs some hundred bytes for each token while it en
 _QUIET_SIZE = 4 << 20  # a smaller corpus is read before a progress bar would help
 
 
-def train_tokenizer(spec: TokenizerSpec, corpus: Corpus, cache_dir: Path) -> Tokenizer:
-    """The tokenizer of ``spec`` for ``corpus``, from the cache where the same was trained before."""
-    key = digest("tokenizer", _FORMAT, spec.to_dict(), corpus.fingerprint())
+def train_tokenizer(spec: TokenizerSpec, corpus: Corpus, cache_dir: Path, *, of_lines: bool = False) -> Tokenizer:
+    """The tokenizer of ``spec`` for ``corpus``, from the cache where the same was trained before.
+
+    Args:
+        spec: how it is made.
+        corpus: what it is trained on.
+        cache_dir: where it is kept.
+        of_lines: whether it is to encode single lines: trained on lines without their newlines, and with a token that
+            ends them.
+    """
+    key = digest("tokenizer", _FORMAT, spec.to_dict(), corpus.fingerprint(), *["lines"] * of_lines)
 
     def build(path: Path) -> None:
         with _watched(corpus, "training the tokenizer") as lines:
-            path.write_text(spec.train(line.text for line in lines).to_str(), encoding="utf-8")
+            if of_lines:
+                tokenizer = spec.train(line.text.removesuffix("\n") for line in lines).with_eos()
+            else:
+                tokenizer = spec.train(line.text for line in lines)
+            path.write_text(tokenizer.to_str(), encoding="utf-8")
 
     return Tokenizer.from_str(cached(cache_dir / f"tokenizer-{key}.json", build).read_text(encoding="utf-8"))
 

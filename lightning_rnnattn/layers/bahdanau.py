@@ -32,7 +32,7 @@ class BahdanauDecoder(Decoder):
         input_size: features of a target token's embedding.
         memory_size: features of an encoder's output.
         rnn: makes the recurrent network from its input size; it reads forward only.
-        attention: makes the attention from (query_dim, key_dim).
+        attention: makes the attention from (query_dim, key_dim); None for one with `AdditiveScore`.
         combine: makes the layer before the output layer.
 
     Raises:
@@ -51,10 +51,12 @@ class BahdanauDecoder(Decoder):
         input_size: int,
         memory_size: int,
         rnn: RNNFactory = GRU,
-        attention: AttentionFactory = partial(Attention, score=AdditiveScore),  # noqa: B008  (immutable)
+        attention: AttentionFactory | None = None,
         combine: CombineFactory = Attentional,
     ) -> None:
-        super().__init__(input_size, memory_size, memory_size, rnn, attention)
+        super().__init__(
+            input_size, memory_size, memory_size, rnn, attention or partial(Attention, score=AdditiveScore)
+        )
         self.combine = combine(self.output_size, self.attention.value_dim + input_size)
 
     def unroll(

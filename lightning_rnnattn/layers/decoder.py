@@ -149,7 +149,11 @@ class Decoder(nn.Module, ABC):
 
 
 DecoderFactory = Callable[[int, int], Decoder]
-"""Makes a decoder from (input_size, memory_size): a class, or a ``functools.partial`` of one."""
+"""Makes a decoder from (input_size, memory_size): a class, or a ``functools.partial`` of one.
+
+The classes have None, not a partial, as the default of their attention: jsonargparse, which makes factories within
+factories, keeps the class of such a default and loses its options.
+"""
 
 
 def stack_weights(weights: list[Tensor | None]) -> Tensor | None:

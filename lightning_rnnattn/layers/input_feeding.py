@@ -30,7 +30,7 @@ class InputFeedingDecoder(Decoder):
         input_size: features of a target token's embedding.
         memory_size: features of an encoder's output.
         rnn: makes the recurrent network from its input size; it reads forward only.
-        attention: makes the attention from (query_dim, key_dim).
+        attention: makes the attention from (query_dim, key_dim); None for one with `GeneralScore`.
         combine: makes the layer that joins output and context.
 
     Raises:
@@ -42,12 +42,12 @@ class InputFeedingDecoder(Decoder):
         input_size: int,
         memory_size: int,
         rnn: RNNFactory = LSTM,
-        attention: AttentionFactory = partial(Attention, score=GeneralScore),  # noqa: B008  (immutable)
+        attention: AttentionFactory | None = None,
         combine: CombineFactory = Attentional,
     ) -> None:
         with torch.device("meta"):  # the factory alone knows the size of what will be fed back
             fed_size = rnn(input_size).output_size
-        super().__init__(input_size, memory_size, fed_size, rnn, attention)
+        super().__init__(input_size, memory_size, fed_size, rnn, attention or partial(Attention, score=GeneralScore))
         self.combine = combine(self.output_size, self.attention.value_dim)
 
     def start(self, state: State) -> DecoderState:

@@ -135,7 +135,7 @@ class _Share(TextMetric):
 
 
 class ExactMatch(_Share):
-    """How many texts are one of their references, white space being of no account.
+    """Share of texts that are one of their references, white space being of no account.
 
     Example:
         >>> metric = ExactMatch()
@@ -154,7 +154,7 @@ class ExactMatch(_Share):
 
 
 class WordErrorRate(_Share):
-    """How many words are spoken as in none of their references: what papers on letters to phonemes call WER."""
+    """Share of words whose phonemes are none of their references: what papers on letters to phonemes call WER."""
 
     name = "wer"
     higher_is_better = False
@@ -166,9 +166,13 @@ class WordErrorRate(_Share):
 
 
 class PhoneErrorRate(_Share):
-    r"""Phonemes that are wrong: edit distance to the closest reference, :math:`\sum_n d_n / \sum_n |r_n|`.
+    r"""Share of phonemes that are wrong, by the edit distance to the closest reference: PER.
 
-    Phonemes are what white space separates; of references that are equally close the first is taken.
+    .. math::
+        100 \cdot \sum_n d_n / \sum_n |r_n|, \qquad
+        r_n \text{ the reference with the least distance } d_n \text{, of equals the first}
+
+    Phonemes are what white space separates.
 
     Example:
         >>> metric = PhoneErrorRate()

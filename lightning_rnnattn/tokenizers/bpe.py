@@ -8,7 +8,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.tokenizers.spec import TokenizerSpec
-from lightning_rnnattn.tokenizers.tokenizer import EOS, Tokenizer
+from lightning_rnnattn.tokenizers.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -20,19 +20,15 @@ class BPETokenizer(TokenizerSpec):
     Args:
         vocab_size: the most tokens to have: the 256 bytes and the pairs merged most often.
         min_count: pairs that occur less often are not merged.
-        eos: whether the newline is a token of its own that ends a line, with the id 0: what translation needs.
     """
 
     vocab_size: int = 8000
     min_count: int = 2
-    eos: bool = False
 
     def __post_init__(self) -> None:
-        least = 256 + self.eos
-        if self.vocab_size < least:
+        if self.vocab_size < 256:
             raise UserError(
-                f"BPETokenizer: vocab_size is {self.vocab_size}: it must be at least {least}, one for each byte"
-                + self.eos * " and one that ends a line"
+                f"BPETokenizer: vocab_size is {self.vocab_size}: it must be at least 256, one for each byte"
             )
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
@@ -40,7 +36,7 @@ class BPETokenizer(TokenizerSpec):
         tokenizer = tokenizers.Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [
-                pre_tokenizers.Split("\n", behavior="isolated" if self.eos else "merged_with_previous"),
+                pre_tokenizers.Split("\n", behavior="merged_with_previous"),
                 pre_tokenizers.ByteLevel(add_prefix_space=False),
             ]
         )
@@ -48,7 +44,6 @@ class BPETokenizer(TokenizerSpec):
         trainer = trainers.BpeTrainer(
             vocab_size=self.vocab_size,
             min_frequency=self.min_count,
-            special_tokens=[EOS] * self.eos,
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )

@@ -12,11 +12,9 @@ from torch import Tensor
 
 from lightning_rnnattn.errors import UserError
 
-EOS = "\n"
-"""The end of a line as a special token, which no other text can be taken for."""
-
 _BOS_NAMES = ("<bos>", "<s>")
 _EOS_NAMES = ("<eos>", "</s>", "<|endoftext|>")
+_NEWLINE = "\n"  # ends lines as a special token, where `with_eos` has added it: nothing in a line is taken for it
 _PAD_NAMES = ("<pad>", "[PAD]")
 
 
@@ -56,6 +54,17 @@ class Tokenizer:
         """The whole tokenizer as JSON."""
         return self._model.to_str()
 
+    def with_eos(self) -> "Tokenizer":
+        r"""The tokenizer with a token that ends a line, the newline: itself, or one token larger if it has none.
+
+        Then ``encode(line + "\n")`` is ``encode(line)`` and `eos_id`, which is decoded to the newline.
+        """
+        if self.eos_id is not None:
+            return self
+        larger = tokenizers.Tokenizer.from_str(self.to_str())
+        larger.add_special_tokens([_NEWLINE])
+        return Tokenizer(larger)
+
     @functools.cached_property
     def vocab_size(self) -> int:
         """The size V of the vocabulary: every id is below it."""
@@ -69,13 +78,9 @@ class Tokenizer:
 
     @property
     def eos_id(self) -> int | None:
-        r"""The id that ends a sentence or, in a stream, a line.
-
-        In the tokenizers of this package it is the newline: with ``eos``, ``encode(line + "\n")`` is ``encode(line)``
-        and this id, which is decoded to the newline.
-        """
+        """The id that ends a sentence or, in a stream, a line; `with_eos` sees to it that there is one."""
         special = {token["content"] for token in self._json["added_tokens"] if token["special"]}
-        return self._first_id([*_EOS_NAMES, *special.intersection([EOS])])
+        return self._first_id([*_EOS_NAMES, *special.intersection([_NEWLINE])])
 
     @property
     def bos_id(self) -> int | None:

@@ -1,19 +1,19 @@
 import gzip
+import json
 import os
+from functools import partial
 from pathlib import Path
 
+import lightning.pytorch as L
 import pytest
 import torch
 
-from lightning_rnnattn import (
-    BPETokenizer,
-    CharTokenizer,
-    PairDataModule,
-    UserError,
-    WordTokenizer,
-)
+from lightning_rnnattn import LSTM, BPETokenizer, CharTokenizer, PairDataModule, Seq2Seq, UserError, WordTokenizer
+from lightning_rnnattn.callbacks import LastCheckpoint
+from lightning_rnnattn.cli import main
 from lightning_rnnattn.data import base_pairs
 from lightning_rnnattn.data.pair_batch import PairText
+from lightning_rnnattn.layers import InputFeedingDecoder
 from lightning_rnnattn.tokenizers import TokenizerFile
 
 SOURCE = "ein Hund\nzwei Hunde laufen\n  \tein Mann \nzwei\n"
@@ -76,7 +76,7 @@ def test_texts_come_where_they_are_not_trained_on(pairs, write):
     assert data.source_tokenizer.decode(batch.source.values[0]) == "zwei <unk>\n"
 
 
-@pytest.mark.parametrize("spec", [CharTokenizer(eos=True), WordTokenizer(), BPETokenizer(300, eos=True)])
+@pytest.mark.parametrize("spec", [CharTokenizer(), WordTokenizer(), BPETokenizer(300)])
 def test_one_vocabulary_of_both_sides(pairs, spec):
     data = pairs(source_tokenizer=spec, target_tokenizer=None)
     assert data.source_tokenizer is data.target_tokenizer
@@ -101,25 +101,24 @@ def test_a_checkpoints_vocabularies_are_taken(pairs):
     assert other.examples("predict").lengths.tolist() == [[3], [4], [3], [2]]
 
 
-def test_tokenizers_must_end_lines(pairs, tmp_path):
-    for spec in (CharTokenizer(), WordTokenizer(eos=False), BPETokenizer(300)):
-        data = pairs(target_tokenizer=spec)
-        assert data.target_tokenizer.decode(data.examples("train").collate([2], True).target.values[0]) == "a man\n"
-        assert data.hparams["target_tokenizer"] == spec.to_dict()
+def test_tokenizers_get_an_end_of_lines_where_they_have_none(pairs, tmp_path):
     path = tmp_path / "tokenizer.json"
-    path.write_text(BPETokenizer(300).train([SOURCE]).to_str())
-    with pytest.raises(UserError, match=r"TokenizerFile has no token that ends a line: it needs one called </s>"):
-        pairs(source_tokenizer=TokenizerFile(str(path))).examples("train")
+    path.write_text(BPETokenizer(300).train([SOURCE, TARGET]).to_str())
+    for spec in (CharTokenizer(), WordTokenizer(eos=False), BPETokenizer(300), TokenizerFile(str(path))):
+        data = pairs(target_tokenizer=spec)
+        ids = data.examples("train").collate([2], True).target.values[0]
+        assert ids[-1] == data.target_tokenizer.eos_id
+        assert data.target_tokenizer.decode(ids[:-1]) == "a man"
+        assert data.hparams["target_tokenizer"] == spec.to_dict()
+    assert data.target_vocab_size == BPETokenizer(300).train([SOURCE, TARGET]).vocab_size + 1
+
+
+def test_nothing_is_learnt_of_newlines(pairs):
+    data = pairs(TARGET * 9, TARGET * 9, source_tokenizer=BPETokenizer(300, min_count=2), target_tokenizer=None)
+    tokens = [data.source_tokenizer.tokens([i])[0] for i in range(data.source_vocab_size)]
+    assert [token for token in tokens if "\n" in token] == ["\n", "\n"]  # the byte, and the end of a line
     with pytest.raises(UserError, match=r"to learn the source tokenizer from: give data.train_source and data.train_t"):
         PairDataModule().source_tokenizer  # noqa: B018
-
-
-def test_a_tokenizer_of_ones_own(pairs, tmp_path):
-    path = tmp_path / "tokenizer.json"
-    path.write_text(BPETokenizer(300, eos=True).train([SOURCE, TARGET]).to_str())
-    data = pairs(source_tokenizer=TokenizerFile(str(path)), target_tokenizer=None)
-    batch = data.examples("train").collate([2], True)
-    assert data.target_tokenizer.decode(batch.target.values[0]) == "a man\n"
 
 
 def test_lower_case_is_for_all(pairs):
@@ -244,6 +243,49 @@ def test_text_is_encoded_once(pairs, cache_dir, monkeypatch):
     assert {path.name for path in cache_dir.iterdir() if path.suffix != ".lock"} == written
 
 
+def test_the_command_line_trains_and_predicts_line_by_line(tmp_path, write, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("train.de", SOURCE * 4)
+    write("train.en", TARGET * 4)
+    write("new.de", "zwei Hunde laufen\n\nein Mann\n")
+    quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    main([
+        "fit", "--model=Seq2Seq", "--model.embedding_size=8", "--model.encoder=LSTM", "--model.encoder.hidden_size=8",
+        "--model.decoder=LuongDecoder", "--model.decoder.rnn=GRU", "--model.decoder.rnn.hidden_size=8",
+        "--model.text_metrics=[BLEU,WordErrorRate]", "--data=PairDataModule", "--data.train_source=train.de",
+        "--data.train_target=train.en", "--data.val_fraction=0.25", "--data.source_tokenizer=CharTokenizer",
+        "--data.target_tokenizer=WordTokenizer", "--trainer.max_steps=2", *quiet,
+    ])  # fmt: skip
+    [checkpoint] = tmp_path.rglob("last.ckpt")
+    main([
+        "predict", f"--ckpt_path={checkpoint}", "--data.predict_source=new.de", "--data.batch_size=1",
+        "--model.search=Greedy", "--model.search.max_length=3", "--output=out.jsonl", *quiet,
+    ])  # fmt: skip
+    rows = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert [row["source"] for row in rows] == ["zwei Hunde laufen", "", "ein Mann"]
+
+
+def test_a_run_goes_on_in_the_middle_of_an_epoch(pairs, tmp_path):
+    def fit(folder, steps, ckpt_path=None):
+        L.seed_everything(3, verbose=False)
+        data = pairs(SOURCE * 5, TARGET * 5, batch_size=3)
+        small = partial(LSTM, hidden_size=8)
+        decoder = partial(InputFeedingDecoder, rnn=small)
+        model = Seq2Seq(data.source_vocab_size, data.target_vocab_size, 8, small, decoder, dropout=0.2)
+        trainer = L.Trainer(
+            accelerator="cpu", max_steps=steps, logger=False, enable_progress_bar=False, enable_model_summary=False,
+            callbacks=[LastCheckpoint(dirpath=tmp_path / folder)],
+        )  # fmt: skip
+        trainer.fit(model, data, ckpt_path=ckpt_path)
+        return model.state_dict()
+
+    whole = fit("whole", 12)  # seven steps are an epoch
+    fit("stopped", 4)
+    resumed = fit("resumed", 12, tmp_path / "stopped" / "last.ckpt")
+    for name, tensor in whole.items():
+        assert torch.equal(resumed[name], tensor), name
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(DATA is None, reason="LIGHTNING_RNNATTN_DATA names no folder")
 def test_the_counts_of_multi30k():
@@ -254,10 +296,10 @@ def test_the_counts_of_multi30k():
         for split, name in names.items()
         for side, language in (("source", "de"), ("target", "en"))
     }
-    data = PairDataModule(**files, source_tokenizer=BPETokenizer(8000, eos=True), max_tokens=4000, batch_size=None)
+    data = PairDataModule(**files, source_tokenizer=BPETokenizer(8000), max_tokens=4000, batch_size=None)
     examples = {split: data.examples(split) for split in names}
     assert [len(each.lengths) for each in examples.values()] == [29_000, 1_014, 1_000]
-    assert data.source_vocab_size == data.target_vocab_size == 8000
+    assert data.source_vocab_size == data.target_vocab_size == 8001  # with the end of a line
     assert sum(len(batch.indices) for batch in data.train_dataloader()) == 29_000
     # What is decoded is what was read.
     batch = examples["test"].collate(range(1000), True)
