@@ -49,7 +49,7 @@ def run(command: str, args: list[str]) -> None:
     length = options.length or getattr(cli.data, "seq_len", None) or 64
     console = Console(highlight=False)
     console.width = max(console.width, 100 if not console.is_terminal else 0)
-    console.print(*_report(cli.model, Costs(cli.model, rows, length), rows, length), sep="\n")
+    console.print(*_report(cli.model, Costs(cli.model, rows, length), rows, length), sep="\n", soft_wrap=True)
 
 
 class DescribeCLI(TrainingCLI):

@@ -190,6 +190,19 @@ def test_names_with_spaces_are_kept_apart(look, workdir):
 
 
 @pytest.mark.browser
+def test_a_model_that_writes_nothing(look, workdir):
+    views = [AttentionView.of(torch.ones(2, n, 2) / 2, ["a"] * n, ["b", "c"], f"hypothesis {1 + n}") for n in (0, 1)]
+    path = workdir / "nothing.html"
+    path.write_text(attention_page({"x": views}, title=""), encoding="utf-8")
+    screen = look(path)
+    assert screen.page.locator("#nothing").is_visible()
+    screen.button("heads", "2").click()
+    screen.button("views", "hypothesis 2").click()
+    assert not screen.page.locator("#nothing").is_visible()
+    assert screen.shares("keys") == [50, 50]
+
+
+@pytest.mark.browser
 def test_hypotheses_of_a_beam(look, workdir, fit):
     (workdir / "source.txt").write_text("ab\nba\n<script>\n" * 9, encoding="utf-8")
     (workdir / "target.txt").write_text("x y\ny x\nz\n" * 9, encoding="utf-8")
@@ -208,7 +221,8 @@ def test_hypotheses_of_a_beam(look, workdir, fit):
     assert "".join(screen.page.locator("#keys > span").all_inner_texts()).startswith("<script>")
     assert screen.page.locator("#views button").all_inner_texts() == [f"hypothesis {i}" for i in (1, 2, 3)]
     screen.button("views", "hypothesis 3").click()
-    assert sum(screen.shares("keys")) == pytest.approx(100, abs=0.5)
+    if screen.page.locator("#queries > span").count():  # after two steps of training it may write nothing
+        assert sum(screen.shares("keys")) == pytest.approx(100, abs=0.5)
 
 
 def test_what_cannot_be_shown(fails, checkpoint, workdir, fit, small):
