@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import Sparsemax as Sparsemax
     from lightning_rnnattn.layers import TokenEmbedding as TokenEmbedding
     from lightning_rnnattn.layers import ZeroBridge as ZeroBridge
+    from lightning_rnnattn.loggers import WandbRun as WandbRun
     from lightning_rnnattn.modules import BIO as BIO
     from lightning_rnnattn.modules import BLEU as BLEU
     from lightning_rnnattn.modules import IOB1 as IOB1
@@ -136,6 +137,7 @@ _PUBLIC = {
         "TokenEmbedding",
         "ZeroBridge",
     ),
+    "loggers": ("WandbRun",),
     "modules": (
         "AttentionView",
         "BIO",
