@@ -8,7 +8,7 @@ from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
 
-from lightning_rnnattn import callbacks, data, decoding, layers, modules, scores, tokenizers
+from lightning_rnnattn import callbacks, data, decoding, layers, loggers, modules, scores, tokenizers
 from lightning_rnnattn.callbacks import __all__ as callback_names
 
 README = Path(__file__).parents[1] / "README.md"
@@ -63,6 +63,7 @@ FAMILIES = {
         ["CharTokenizer", "WordTokenizer", "BPETokenizer", "TokenizerFile"],
     ),
     "Schedules (`model.lr_scheduler`)": (modules, ["WarmupCosine", "WarmupInverseSquareRoot"]),
+    "Loggers (`trainer.logger`)": (loggers, ["WandbRun"]),
     "Callbacks (`trainer.callbacks`)": (callbacks, sorted(n for n in callback_names if n[0].isupper())),
 }
 # What a factory's caller gives, or what only Python can.

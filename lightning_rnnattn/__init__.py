@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import TokenEmbedding as TokenEmbedding
     from lightning_rnnattn.layers import ZeroBridge as ZeroBridge
     from lightning_rnnattn.layers import ZoneoutLSTM as ZoneoutLSTM
+    from lightning_rnnattn.loggers import WandbRun as WandbRun
     from lightning_rnnattn.modules import BIO as BIO
     from lightning_rnnattn.modules import BLEU as BLEU
     from lightning_rnnattn.modules import IOB1 as IOB1
@@ -162,6 +163,7 @@ _PUBLIC = {
         "ZeroBridge",
         "ZoneoutLSTM",
     ),
+    "loggers": ("WandbRun",),
     "modules": (
         "AttentionView",
         "BIO",

@@ -75,7 +75,7 @@ class AttentionMap(Observer):
             partial.write_text(page, encoding="utf-8")
         log_html(trainer, "attention/page", page)
         for example, views in cut.items():
-            for view in views:
+            for view in (view for view in views if view.queries):  # a model may write nothing
                 name = "_".join(filter(None, (example.replace(" ", ""), view.name.replace(" ", ""))))
                 self.path = self.folder / "attention" / f"{name}_step{step:07d}.png"
                 save_figure(self._figure(view, step), self.path)

@@ -19,7 +19,7 @@ def attention_page(examples: Mapping[str, Sequence[AttentionView]], *, title: st
     """Makes one HTML file that needs no other and no network.
 
     Args:
-        examples: what an example is called → its views, at least one each with at least one query and one key.
+        examples: what an example is called → its views, at least one.
         title: said at the top.
         subtitle: said under it.
     """

@@ -47,7 +47,9 @@ def run(command: str, args: list[str]) -> None:
     cli = DescribeCLI("fit", rest, early_options(rest))
     rows = options.batch_size or getattr(cli.data, "batch_size", None) or 32
     length = options.length or getattr(cli.data, "seq_len", None) or 64
-    Console(highlight=False).print(*_report(cli.model, Costs(cli.model, rows, length), rows, length), sep="\n")
+    console = Console(highlight=False)
+    console.width = max(console.width, 100 if not console.is_terminal else 0)
+    console.print(*_report(cli.model, Costs(cli.model, rows, length), rows, length), sep="\n", soft_wrap=True)
 
 
 class DescribeCLI(TrainingCLI):

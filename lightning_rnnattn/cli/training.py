@@ -52,7 +52,9 @@ from lightning_rnnattn.spec import spec
 DEFAULTS: dict[str, dict[str, Any]] = {
     "fit": {
         "trainer.logger": {"class_path": "CSVLogger", "init_args": {"save_dir": "runs", "name": ""}},
-        "trainer.callbacks": [{"class_path": name} for name in ("BestCheckpoint", "LastCheckpoint", "Throughput")],
+        "trainer.callbacks": [
+            {"class_path": name} for name in ("BestCheckpoint", "LastCheckpoint", "Throughput", "MetricsPlot")
+        ],
     },
     "validate": {"trainer.logger": False},  # the result is printed; a folder for each would hide those of runs
     "test": {"trainer.logger": False},

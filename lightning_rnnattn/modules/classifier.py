@@ -147,6 +147,14 @@ class SequenceClassifier(LabelModule):
         """The loss of a batch (a ``ClassBatch``), per sequence."""
         return self.loss(*self._batch_features(batch), batch.labels, batch.counts)
 
+    def dry_loss(self, rows: int, length: int) -> Tensor:
+        """See `SequenceModule.dry_loss`; labels of one kind or the other, as the output layer has them."""
+        values = self.input.zeros(rows, length, self.device)
+        vector, weights = self.features(values, torch.full((rows,), length))
+        several = (self.output.num_labels,) if self.output.task == "multilabel" else ()
+        labels = torch.zeros(rows, *several, dtype=torch.bool if several else torch.int64, device=self.device)
+        return self.loss(vector, weights, labels, torch.ones(rows, dtype=torch.bool, device=self.device)).total
+
     def evaluate(self, batch: Any, stage: str) -> Decisions:
         """See `LabelModule.evaluate`."""
         vector, weights = self._batch_features(batch)

@@ -211,6 +211,12 @@ class Seq2Seq(SequenceModule):
         smoothing = self.label_smoothing if stage == "train" else 0.0
         return Loss(self.loss(features, targets, smoothing), (targets != IGNORE).sum())
 
+    def dry_loss(self, rows: int, length: int) -> Tensor:
+        """See `SequenceModule.dry_loss`; source and target are of one length."""
+        tokens = torch.zeros(rows, length, dtype=torch.int64, device=self.device)
+        features, _ = self.features(tokens, torch.full((rows,), length), tokens)
+        return self.loss(self._read_out(features.flatten(0, 1)), tokens.flatten())
+
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Updates the metrics of the validation set."""
         self._evaluate(batch, "val")

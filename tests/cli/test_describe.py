@@ -64,7 +64,7 @@ def test_of_a_checkpoint(describe, checkpoint):
 def test_what_looks_at_values_is_run_on_one_row(describe, workdir):
     out, rows = describe(*TAGGER, "--batch_size=3")
     assert "CharacterEncoder" in rows["characters"]
-    assert re.search(r"activations [\d.]+\s[KM]B, optimizer\s[\d.]+\s[KM]B", out)
+    assert re.search(r"activations\s[\d.]+\s[KM]B, optimizer\s[\d.]+\s[KM]B", out)
 
 
 def test_the_vocabulary_is_asked_for(fails, workdir):

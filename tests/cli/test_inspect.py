@@ -179,6 +179,52 @@ def test_right_to_left(look, workdir):
     assert screen.token(0).bounding_box()["x"] > screen.token(1).bounding_box()["x"]
 
 
+@pytest.mark.browser
+def test_names_with_spaces_are_kept_apart(look, workdir):
+    view = AttentionView.of(torch.ones(1, 2, 2) / 2, ["pooling 1", "pooling 2"], ["good", "film"])
+    path = workdir / "pooling.html"
+    path.write_text(attention_page({"x": [view]}, title=""), encoding="utf-8")
+    screen = look(path)
+    first, second = (screen.token(i).bounding_box() for i in (0, 1))
+    assert first["x"] + first["width"] < second["x"]
+
+
+@pytest.mark.browser
+def test_a_model_that_writes_nothing(look, workdir):
+    views = [AttentionView.of(torch.ones(2, n, 2) / 2, ["a"] * n, ["b", "c"], f"hypothesis {1 + n}") for n in (0, 1)]
+    path = workdir / "nothing.html"
+    path.write_text(attention_page({"x": views}, title=""), encoding="utf-8")
+    screen = look(path)
+    assert screen.page.locator("#nothing").is_visible()
+    screen.button("heads", "2").click()
+    screen.button("views", "hypothesis 2").click()
+    assert not screen.page.locator("#nothing").is_visible()
+    assert screen.shares("keys") == [50, 50]
+
+
+@pytest.mark.browser
+def test_hypotheses_of_a_beam(look, workdir, fit):
+    (workdir / "source.txt").write_text("ab\nba\n<script>\n" * 9, encoding="utf-8")
+    (workdir / "target.txt").write_text("x y\ny x\nz\n" * 9, encoding="utf-8")
+    sides = [f"--data.{split}_{side}={side}.txt" for split in ("train", "val") for side in ("source", "target")]
+    beam = ["--model.search=BeamSearch", "--model.search.beam_size=3", "--model.search.nbest=3"]
+    fit(
+        "--model=Seq2Seq",
+        "--data=PairDataModule",
+        *sides,
+        "--data.source_tokenizer=CharTokenizer",
+        "--data.target_tokenizer=WordTokenizer",
+        *beam,
+    )
+    main(["inspect", "--ckpt_path=runs/version_0/checkpoints/last.ckpt", "--input=<script>", "--output=page.html"])
+    screen = look(workdir / "page.html")
+    assert "".join(screen.page.locator("#keys > span").all_inner_texts()).startswith("<script>")
+    assert screen.page.locator("#views button").all_inner_texts() == [f"hypothesis {i}" for i in (1, 2, 3)]
+    screen.button("views", "hypothesis 3").click()
+    if screen.page.locator("#queries > span").count():  # after two steps of training it may write nothing
+        assert sum(screen.shares("keys")) == pytest.approx(100, abs=0.5)
+
+
 def test_what_cannot_be_shown(fails, checkpoint, workdir, fit, small):
     assert fails("inspect", f"--ckpt_path={checkpoint}", "--input=") == "there is no token in the text ''"
     assert "12 tokens are more than --max_tokens 5" in fails(

@@ -33,7 +33,7 @@ def test_run_folder_has_best_last_and_the_complete_config(trained):
     assert config["model"]["init_args"]["vocab_size"] is None  # derived from the data, whatever these are next time
     assert config["trainer"]["max_steps"] == 2
     callbacks = [callback["class_path"].rpartition(".")[2] for callback in config["trainer"]["callbacks"]]
-    assert callbacks == ["BestCheckpoint", "LastCheckpoint", "Throughput"]
+    assert callbacks == ["BestCheckpoint", "LastCheckpoint", "Throughput", "MetricsPlot"]
 
 
 def test_the_config_repeats_the_run(fit, small):
