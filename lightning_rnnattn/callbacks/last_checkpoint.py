@@ -27,7 +27,7 @@ class LastCheckpoint(RunCheckpoint):
     this one stopped: after an error in the middle of a step the file of the last whole one is left as it was, and the
     first Ctrl-C (on one process) waits for the step to end; a second one does not wait.
 
-    The file before it stays beside it as ``last-previous.ckpt``, for the day on which the newest turns out to be damaged.
+    The file before stays beside it as ``last-previous.ckpt``, for the day on which the newest turns out to be damaged.
 
     `ModelCheckpoint(save_last=True)` with a ``monitor`` is something else: a copy of the best. One thing Lightning does
     not take up again: ``ReduceLROnPlateau`` misses the decision at the end of the epoch in which a run is resumed.

@@ -46,4 +46,6 @@ def exit_code(stop: SystemExit) -> int | str | None:
 
 def lost_process(error: RuntimeError) -> bool:
     """Whether an error of a collective says that another process is gone."""
-    return bool(re.search(r"gloo.*(Connection (closed|reset) by peer|Broken pipe)|NCCL.*remote process", str(error), re.S))
+    return bool(
+        re.search(r"gloo.*(Connection (closed|reset) by peer|Broken pipe)|NCCL.*remote process", str(error), re.S)
+    )

@@ -224,5 +224,7 @@ class TrainingCLI(LightningCLI):
         kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
         if (name := kwargs.get("ckpt_path")) in SEARCHED:
             kwargs["ckpt_path"] = earlier_checkpoint(self.trainer, self.model, name, needed=subcommand != "fit")
-            rank_zero_info(f"--ckpt_path {name}: {kwargs['ckpt_path'] or 'there is no earlier run, so this starts anew'}")
+            rank_zero_info(
+                f"--ckpt_path {name}: {kwargs['ckpt_path'] or 'there is no earlier run, so this starts anew'}"
+            )
         return kwargs

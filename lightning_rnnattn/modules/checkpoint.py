@@ -87,7 +87,13 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> L.Lightn
         module = L.LightningModule.load_from_checkpoint(path, map_location=map_location, weights_only=True)
     except UserError:
         raise
-    except (ArgumentError, ValueError, RuntimeError, TypeError, KeyError) as error:  # arguments, or weights, that the class does not have
+    except (
+        ArgumentError,
+        ValueError,
+        RuntimeError,
+        TypeError,
+        KeyError,
+    ) as error:  # arguments, or weights, that the class does not have
         raise UserError(f"{path}: does not fit {hparams['_class_path']}: {_innermost(error)}") from error
     return module.eval()
 
@@ -124,7 +130,9 @@ def misfit(build: Callable[[], nn.Module], expected: Mapping[str, torch.Size]) -
         if own.get(name) != expected.get(name):
             if name not in own or name not in expected:
                 return f"{name} is only in the {'model' if name in own else 'checkpoint'}"
-            return f"size mismatch for {name}: {tuple(expected[name])} in the checkpoint, {tuple(own[name])} in the model"
+            return (
+                f"size mismatch for {name}: {tuple(expected[name])} in the checkpoint, {tuple(own[name])} in the model"
+            )
     return None
 
 

@@ -49,8 +49,8 @@ class LanguageModel(SequenceModule):
         lr_scheduler: see `SequenceModule`.
 
     Raises:
-        UserError: if the recurrent network is bidirectional, the attention has no window, or a size or a share is out of
-            range.
+        UserError: if the recurrent network is bidirectional, the attention has no window, or a size or a share is out
+            of range.
 
     Example:
         >>> model = LanguageModel(vocab_size=65, attention=partial(Attention, score=AdditiveScore, window=32))
