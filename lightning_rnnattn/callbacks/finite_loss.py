@@ -83,8 +83,9 @@ class FiniteLoss(Callback):
             f" ({self.skipped} of {self.skip} that may be)"
         )
         optimizer.zero_grad(set_to_none=True)  # nothing moves without a gradient
-        if hasattr(pl_module, "forget"):
-            pl_module.forget()
+        forget = getattr(pl_module, "forget", None)
+        if callable(forget):
+            forget()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int

@@ -27,7 +27,7 @@ class LastCheckpoint(RunCheckpoint):
     this one stopped: after an error in the middle of a step the file of the last whole one is left as it was, and the
     first Ctrl-C (on one process) waits for the step to end; a second one does not wait.
 
-    The file before it stays beside it as ``last-previous.ckpt``, for the day on which the newest turns out to be damaged.
+    The file before stays beside it as ``last-previous.ckpt``, for the day on which the newest turns out to be damaged.
 
     `ModelCheckpoint(save_last=True)` with a ``monitor`` is something else: a copy of the best. One thing Lightning does
     not take up again: ``ReduceLROnPlateau`` misses the decision at the end of the epoch in which a run is resumed.
@@ -54,6 +54,7 @@ class LastCheckpoint(RunCheckpoint):
             enable_version_counter=False,
         )
         self._interrupted = False
+        self._terminated = False
         self._before_validation = False  # whether what is being saved has its validation still to come
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -62,14 +63,21 @@ class LastCheckpoint(RunCheckpoint):
         go_behind_others(trainer, self)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over Ctrl-C."""
+        """Take over Ctrl-C, and SIGTERM where there are several processes.
+
+        Lightning's own handler of SIGTERM broadcasts, wherever in a step the signal comes: other processes may be in
+        another collective.
+        """
         super().on_train_start(trainer, pl_module)
-        if (
-            trainer.world_size == 1
-            and threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        ):
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if trainer.world_size > 1:
+            signal.signal(signal.SIGTERM, self._on_terminate)
+        elif signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def _on_terminate(self, signum: int, frame: FrameType | None) -> None:
+        self._terminated = True
 
     def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
         self._interrupted = True
@@ -94,9 +102,7 @@ class LastCheckpoint(RunCheckpoint):
         stops = 0 <= trainer.max_steps <= trainer.global_step or (
             trainer.should_stop and trainer.fit_loop._can_stop_early
         )
-        if (stops or self._interrupted) and not self._should_skip_saving_checkpoint(trainer):
-            self._save(trainer)
-        self._raise_interrupt()
+        self._stop(trainer, save=stops)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, if it is time to, the step that the validation follows; a run resumed from there validates first."""
@@ -105,11 +111,9 @@ class LastCheckpoint(RunCheckpoint):
         self._before_validation = True
         try:
             super().on_train_batch_end(trainer, pl_module, None, None, 0)
-            if self._interrupted and not self._should_skip_saving_checkpoint(trainer):
-                self._save(trainer)
+            self._stop(trainer)
         finally:
             self._before_validation = False
-        self._raise_interrupt()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Make Lightning validate first when it resumes from a state that has that still to come."""
@@ -125,7 +129,7 @@ class LastCheckpoint(RunCheckpoint):
         """Save after a validation: the same step may have been saved before it, without what it changed."""
         if validates(trainer) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._save(trainer)
-            self._raise_interrupt()
+            self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after an epoch that no validation ended."""
@@ -166,7 +170,14 @@ class LastCheckpoint(RunCheckpoint):
             with suppress(OSError):
                 os.link(path, previous)
 
-    def _raise_interrupt(self) -> None:
+    def _stop(self, trainer: Trainer, save: bool = False) -> None:
+        """Saves, if this is to be the last step or ``save`` is set, and ends the run if it was interrupted."""
+        # Each process may have got the signal, or one alone; all come by here after the same step.
+        terminated = trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(self._terminated, all=False)
+        if (save or terminated or self._interrupted) and not self._should_skip_saving_checkpoint(trainer):
+            self._save(trainer)
+        if terminated:
+            raise SIGTERMException
         if self._interrupted:
             self._interrupted = False
             raise KeyboardInterrupt

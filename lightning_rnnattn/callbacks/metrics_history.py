@@ -56,7 +56,7 @@ def _csv_logger(trainer: Trainer) -> CSVLogger | None:
 
 def _next_row(trainer: Trainer) -> dict[str, float] | None:
     """What the training step that is just ending will log; Lightning does so after the callbacks have seen its end."""
-    progress = trainer.fit_loop.epoch_loop.batch_progress.current
+    progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
     connector = trainer._logger_connector
     if progress.processed == progress.completed or not connector.should_update_logs:
         return None

@@ -32,6 +32,8 @@ class ConfigFile(ActionConfigFile):
         if not values.lstrip().startswith("{"):
             path = find_config(values).absolute()
             settings = read_yaml(path) or {}
+            if isinstance(settings.get("trainer"), list):  # of which nothing would be used, and nothing said
+                raise UserError(f"--config {path}: trainer: expected a mapping of settings, not a list")
             key = _key_of(path, settings["class_path"]) if "class_path" in settings else None
             values = json.dumps({key: str(path)}) if key else str(path)
         super().__call__(parser, namespace, values, option_string)

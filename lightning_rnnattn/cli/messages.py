@@ -24,6 +24,7 @@ REASONS = {
     r"|Expected an instantiatable class, (?P<abstract>but is abstract)"
     r"|Not a valid subclass of (?P<base>\w+)"
     r"|Import path does not correspond|Expected '[\w.]+' to be a subclass",
+    "config": r"Unable to load config ['\"](?P<name>.*?)['\"]",
     "type": r"Expected (?!a dot).+?(?=\. Got value|$)",
 }
 
@@ -41,7 +42,8 @@ def short_message(message: str, parser: ArgumentParser) -> str:
         return message
     match, kind = min(matches, key=lambda pair: pair[0].start())
     try:
-        return {"option": _option, "required": _required, "class": _class, "type": _type}[kind](match, parser)
+        retell = {"option": _option, "required": _required, "class": _class, "config": _config, "type": _type}[kind]
+        return retell(match, parser)
     except (ValueError, TypeError, AttributeError, ImportError):  # a message of another form: better long than lost
         return message
 
@@ -53,8 +55,9 @@ def _option(match: re.Match[str], parser: ArgumentParser) -> str:
         root, *_ = key.split(".")
         key = key.partition(".init_args.")[0]
         return f"no option {key}{nearest(key, known) or nearest(root, known)}"
-    close = nearest(match["name"], _arguments(_holder(match, option=True)))
-    return f"no option {'.'.join([*_keys(match), match['name']])}{close}"
+    name = match["name"].partition(".init_args.")[0]
+    known = [name for name in _arguments(_holder(match, option=True)) if not name.endswith(".help")]
+    return f"no option {'.'.join([*_keys(match), name])}{nearest(name, known)}"
 
 
 def _required(match: re.Match[str], parser: ArgumentParser) -> str:
@@ -81,6 +84,10 @@ def _class(match: re.Match[str], parser: ArgumentParser) -> str:
     names = set().union(*map(subclass_names, bases))
     why = f" ({match[0]})" if match["absent"] else ""
     return f"{'.'.join([*parents, key])}: no {kind} {given!r}{why}{nearest(given.rpartition('.')[2], names)}"
+
+
+def _config(match: re.Match[str], parser: ArgumentParser) -> str:
+    return f"{'.'.join(_keys(match))}: expected a mapping of settings or the name of a YAML file, not {match['name']!r}"
 
 
 def _type(match: re.Match[str], parser: ArgumentParser) -> str:

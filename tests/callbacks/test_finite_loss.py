@@ -68,12 +68,12 @@ def test_infinite(fit):
     class Infinite(Breaks):
         factor = float("inf")
 
-    with pytest.raises(UserError, match="at step 6 .* the output of inner.0; no checkpoint was saved before"):
+    with pytest.raises(UserError, match=r"at step 6 .* the output of inner.0; no checkpoint was saved before"):
         fit(FiniteLoss(), kind=Infinite)
 
 
 def test_a_finite_loss_with_a_gradient_that_is_not(fit):
-    with pytest.raises(UserError, match="a gradient is not finite at step 6 .* the gradient of embedding.weight"):
+    with pytest.raises(UserError, match=r"a gradient is not finite at step 6 .* the gradient of embedding.weight"):
         fit(FiniteLoss(), kind=InfiniteGradient)
 
 
@@ -98,7 +98,7 @@ def test_accumulated_gradients_are_left_out_together(fit):
         steps = (1,)
 
     guard = FiniteLoss(skip=2)
-    trainer, model = fit(guard, kind=Early, accumulate_grad_batches=4)  # step 1 is made of batches 4 to 7
+    _, model = fit(guard, kind=Early, accumulate_grad_batches=4)  # step 1 is made of batches 4 to 7
     assert guard.skipped == 1
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 

@@ -14,33 +14,10 @@ import torch
 from lightning_rnnattn.cli.processes import AGAIN, INTERRUPTED, lost_process
 
 PROGRAM = [sys.executable, "-m", "lightning_rnnattn"]
-FIT = [
-    "fit",
-    "--model",
-    "LanguageModel",
-    "--model.embedding_size",
-    "4",
-    "--model.rnn.hidden_size",
-    "8",
-    "--model.optimizer",
-    "SGD",
-    "--model.optimizer.lr",
-    "0.1",
-    "--data",
-    "TextDataModule",
-    "--data.train_files",
-    "text.txt",
-    "--data.val_fraction",
-    "0.2",
-    "--data.seq_len",
-    "8",
-    "--trainer.accelerator",
-    "cpu",
-    "--trainer.enable_progress_bar",
-    "false",
-    "--trainer.enable_model_summary",
-    "false",
-]
+FIT = """\
+    fit --model LanguageModel --model.input.embedding_size 4 --model.rnn.hidden_size 8 --model.optimizer SGD
+    --model.optimizer.lr 0.1 --data TextDataModule --data.train_files text.txt --data.val_fraction 0.2 --data.seq_len 8
+    --trainer.accelerator cpu --trainer.enable_progress_bar false --trainer.enable_model_summary false""".split()  # noqa: SIM905
 STRIKE = """\
 import os
 from lightning.pytorch import Callback
