@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_rnnattn.cli import main
 from lightning_rnnattn.cli.processes import AGAIN
 
 STEPS = 60

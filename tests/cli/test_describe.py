@@ -8,7 +8,7 @@ import torch
 from lightning_rnnattn.cli import main
 from lightning_rnnattn.cli.describe import Costs
 
-LM = ["--model=LanguageModel", "--model.embedding_size=64", "--model.rnn.hidden_size=256"]
+LM = ["--model=LanguageModel", "--model.input.embedding_size=64", "--model.rnn.hidden_size=256"]
 TAGGER = [
     "--model=SequenceTagger",
     "--model.input_size=50",
