@@ -11,7 +11,7 @@ INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as shells have it."""
 
 PARENT = "LIGHTNING_RNNATTN_PARENT"
-"""Environment variable: the process that is starting others, if it is this one's parent it speaks for the run."""
+"""Environment variable: the first process of a run, which Lightning's launcher lets start the others."""
 
 AGAIN = 75
 """Exit code of a run that SIGTERM ended after it had saved its state: the same command goes on (``EX_TEMPFAIL``)."""
@@ -30,6 +30,16 @@ def leave_process_group() -> None:
         gc.collect()
 
 
+def speak_for_others() -> None:
+    """Lets the processes that this one starts know that its exit code is that of the run."""
+    if not _is_started_by_lightning():
+        os.environ[PARENT] = str(os.getpid())
+
+
+def _is_started_by_lightning() -> bool:
+    return os.environ.get("LOCAL_RANK", "0") != "0" and os.environ.get(PARENT) == str(os.getppid())
+
+
 def exit_code(stop: SystemExit) -> int | str | None:
     """The exit code of a run that was stopped: `AGAIN` after SIGTERM, `INTERRUPTED` after Ctrl-C.
 
@@ -38,7 +48,7 @@ def exit_code(stop: SystemExit) -> int | str | None:
     """
     if type(stop).__name__ == "SIGTERMException":
         # Lightning's launcher, in the first process, would kill that one for any code of another it started.
-        return 0 if os.environ.get(PARENT) == str(os.getppid()) else AGAIN
+        return 0 if _is_started_by_lightning() else AGAIN
     if isinstance(stop.__context__, KeyboardInterrupt):
         return INTERRUPTED
     return stop.code

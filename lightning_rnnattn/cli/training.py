@@ -43,7 +43,7 @@ from lightning_rnnattn.cli.early import EarlyOptions, early_options, import_modu
 from lightning_rnnattn.cli.instantiators import DataInstantiator, ModelInstantiator, optional_model_arguments
 from lightning_rnnattn.cli.messages import short_message
 from lightning_rnnattn.cli.nulls import check_nulls
-from lightning_rnnattn.cli.processes import AGAIN, PARENT, exit_code, leave_process_group, lost_process
+from lightning_rnnattn.cli.processes import AGAIN, exit_code, leave_process_group, lost_process, speak_for_others
 from lightning_rnnattn.data.examples import ExampleDataModule
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.modules import SequenceModule
@@ -76,7 +76,7 @@ def run(command: str, args: list[str]) -> None:
     early = early_options(args)
     import_modules(early.modules)
     code: int | str | None = None
-    os.environ.setdefault(PARENT, str(os.getpid()))
+    speak_for_others()
     try:
         with warnings.catch_warnings():
             _silence(command)
