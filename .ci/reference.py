@@ -8,7 +8,7 @@ from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
 
-from lightning_rnnattn import callbacks, data, layers, modules, scores, tokenizers
+from lightning_rnnattn import callbacks, data, decoding, layers, modules, scores, tokenizers
 from lightning_rnnattn.callbacks import __all__ as callback_names
 
 README = Path(__file__).parents[1] / "README.md"
@@ -24,6 +24,7 @@ FAMILIES = {
     "Recurrent networks (`model.rnn`)": (layers, ["LSTM", "GRU", "Elman"]),
     "Decoders (`model.decoder`)": (layers, ["BahdanauDecoder", "LuongDecoder", "InputFeedingDecoder"]),
     "From encoder to decoder (`model.bridge`)": (layers, ["ProjectionBridge", "LastStateBridge", "ZeroBridge"]),
+    "Searches (`model.search`)": (decoding, ["Greedy", "BeamSearch", "Sampling"]),
     "Input (`model.input`)": (layers, ["TokenEmbedding", "Features"]),
     "Characters of words (`model.characters`)": (layers, ["CharacterEncoder"]),
     "Pooling (`model.characters.pooling`)": (
