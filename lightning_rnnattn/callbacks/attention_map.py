@@ -11,7 +11,7 @@ from lightning_rnnattn.callbacks.observer import Observer
 from lightning_rnnattn.callbacks.page import attention_page
 from lightning_rnnattn.callbacks.run import log_html, log_image, observing, replacing, validates, writes
 from lightning_rnnattn.errors import UserError
-from lightning_rnnattn.modules.views import AttentionView
+from lightning_rnnattn.modules.views import AttentionView, ShowsAttention
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,6 +51,15 @@ class AttentionMap(Observer):
         self.max_queries = max_queries
         self._batch: Any = None
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a module without the protocol before training, not after it.
+
+        Raises:
+            UserError: if it is no `ShowsAttention`.
+        """
+        if not isinstance(pl_module, ShowsAttention):
+            raise UserError(f"AttentionMap: {type(pl_module).__name__} has no attention_views and text_views to draw")
+
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
@@ -74,9 +83,9 @@ class AttentionMap(Observer):
         with replacing(self.folder / "attention" / "attention.html") as partial:
             partial.write_text(page, encoding="utf-8")
         log_html(trainer, "attention/page", page)
-        for example, views in cut.items():
+        for number, views in enumerate(cut.values(), start=1):
             for view in (view for view in views if view.queries):  # a model may write nothing
-                name = "_".join(filter(None, (example.replace(" ", ""), view.name.replace(" ", ""))))
+                name = f"example{number}" + (f"_{view.name.replace(' ', '')}" if view.name else "")
                 self.path = self.folder / "attention" / f"{name}_step{step:07d}.png"
                 save_figure(self._figure(view, step), self.path)
                 log_image(trainer, f"attention/{name}", self.path, caption=f"step {step}")

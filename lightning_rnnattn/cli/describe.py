@@ -41,6 +41,9 @@ def run(command: str, args: list[str]) -> None:
         UserError: for settings or a checkpoint that cannot be used.
     """
     options, rest = make_parser().parse_known_args(args)
+    for name, number in vars(options).items():
+        if number is not None and number < 1:
+            raise UserError(f"--{name} is {number}: it must be at least 1")
     if options.vocab_size is not None:
         rest.append(f"--model.vocab_size={options.vocab_size}")
     import_modules(early_options(rest).modules)

@@ -169,6 +169,14 @@ def test_attention_map_of_a_model_without_attention(fit, tmp_path):
     assert not (tmp_path / "attention").exists()
 
 
+def test_attention_map_of_a_module_without_the_protocol(fit):
+    class Other(TinyModel):
+        text_views = None
+
+    with pytest.raises(UserError, match="AttentionMap: Other has no attention_views"):
+        fit(AttentionMap(), kind=Other)
+
+
 def test_pictures_reach_the_loggers(fit, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -72,6 +72,7 @@ def test_the_vocabulary_is_asked_for(fails, workdir):
     assert line.endswith("LightningDataModule has no 'vocab_size'; or give --vocab_size")
     line = fails("describe", "--config=wikitext2/lm.yaml", "--data.dataset=null")
     assert line.endswith("; or give --vocab_size")
+    assert fails("describe", *LM, "--length=0") == "--length is 0: it must be at least 1"
     assert fails("describe", *LM, "--vocab_siz=3").startswith("no option vocab_siz")
 
 

@@ -1,5 +1,6 @@
 """Weights & Biases, offline: what a run's files hold, read back with W&B's own program."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -40,8 +41,15 @@ class Files:
         command = [PROGRAMS / "wandb", "leet", "inspect", "--json", folder]
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
         self.records = [json.loads(line) for line in lines]
-        command.insert(3, "--summary")
-        self.summary = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    @functools.cached_property
+    def summary(self) -> dict:
+        command = [PROGRAMS / "wandb", "leet", "inspect", "--summary", "--json", self.folder]
+        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    @property
+    def run_id(self) -> str:
+        return self.of("run")[0]["run_id"]
 
     def of(self, kind: str) -> list:
         return [record[kind] for record in self.records if record["type"] == kind]
@@ -95,6 +103,7 @@ def test_the_configuration_is_there_once_and_nested(workspace, first):
         "import",
         "init_from",
         "model",
+        "quiet",
         "seed_everything",
         "trainer",
         "weights_only",
@@ -155,20 +164,11 @@ def test_the_summary_has_the_best_values(first):
 
 
 def test_a_resumed_run_goes_on_as_the_same_run(workspace, first, resumed):
-    assert len(runs(workspace)) == 2
-    assert resumed.summary["run_id"] == first.summary["run_id"]
+    assert resumed.run_id == first.run_id
     assert resumed.of("run")[0]["resume"]
     assert [step for step, _ in resumed.points("train_loss")] == [9, 11]
-    last = workspace / "runs/lightning_rnnattn" / first.summary["run_id"] / "checkpoints/last.ckpt"
+    last = workspace / "runs/lightning_rnnattn" / first.run_id / "checkpoints/last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] == 12
-
-
-def test_another_run_in_the_same_folder(workdir):
-    for _ in range(2):
-        fit("--trainer.max_steps=2", "--trainer.callbacks=null")
-    one, two = runs(workdir)
-    assert one.summary["run_id"] != two.summary["run_id"]
-    assert len(list(workdir.glob("runs/lightning_rnnattn/*/config.yaml"))) == 2
 
 
 @pytest.mark.slow
@@ -176,7 +176,7 @@ def test_an_id_that_is_given_wins_over_the_checkpoint_s(workspace, workdir):
     (last,) = workspace.glob("runs/lightning_rnnattn/*/checkpoints/last.ckpt")
     fit(f"--ckpt_path={last}", "--trainer.max_steps=13", "--trainer.logger.id=branch")
     (run,) = runs(workdir)
-    assert run.summary["run_id"] == "branch"
+    assert run.run_id == "branch"
 
 
 @pytest.mark.slow
@@ -205,3 +205,10 @@ def test_a_sweep_starts_runs(workdir):
     assert settings["attention"]["init_args"]["num_heads"] == chosen["model.attention.num_heads"]["value"]
     assert settings["attention"]["init_args"]["score"]["class_path"].endswith(chosen["model.attention.score"]["value"])
     assert settings["optimizer"]["init_args"]["lr"] == chosen["model.optimizer.lr"]["value"]
+
+
+def test_another_run_in_the_same_folder(workspace, first, monkeypatch):
+    monkeypatch.chdir(workspace)
+    fit("--trainer.max_steps=2", "--trainer.callbacks=null")
+    assert runs(workspace)[-1].run_id != first.run_id
+    assert len(list(workspace.glob("runs/lightning_rnnattn/*/config.yaml"))) == 2
