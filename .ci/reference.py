@@ -21,7 +21,7 @@ FAMILIES = {
     ),
     "Attention (`model.attention`)": (layers, ["Attention"]),
     "Normalizers (`model.attention.normalizer`)": (layers, ["Softmax", "Sparsemax", "Entmax15"]),
-    "Recurrent networks (`model.rnn`)": (layers, ["LSTM", "GRU", "Elman"]),
+    "Recurrent networks (`model.rnn`)": (layers, ["LSTM", "GRU", "Elman", "MinGRU", "MinLSTM"]),
     "Input (`model.input`)": (layers, ["TokenEmbedding", "Features"]),
     "Characters of words (`model.characters`)": (layers, ["CharacterEncoder"]),
     "Pooling (`model.characters.pooling`)": (
@@ -32,7 +32,8 @@ FAMILIES = {
     "Schemes of labels (`model.scheme`)": (modules, ["BIO", "IOB1"]),
     "Context joined with the output (`model.combine`)": (layers, ["Attentional", "Residual"]),
     "Models (`model`)": (modules, ["LanguageModel", "SequenceTagger"]),
-    "Data (`data`)": (data, ["TextDataModule", "TinyShakespeare", "TaggedDataModule"]),
+    "Data (`data`)": (data, ["TextDataModule", "TinyShakespeare", "TaggedDataModule", "MNIST"]),
+    "Images as sequences (`data.view`)": (data, ["Rows", "Pixels"]),
     "Formats (`data.format`, `data.predict_format`)": (data, ["CoNLLU", "Columns", "WordLines"]),
     "Tokenizers (`data.tokenizer`)": (
         tokenizers,
