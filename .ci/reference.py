@@ -50,6 +50,7 @@ FAMILIES = {
             "CMUDict",
             "ClassifiedDataModule",
             "CMUStress",
+            "MNIST",
             "TaggedDataModule",
         ],
     ),

@@ -1,6 +1,6 @@
-"""The picture of gradients through time."""
+"""Pictures of gradients through time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,22 +8,59 @@ import numpy as np
 from lightning_rnnattn.callbacks.figures import ACCENT, FAINT, INK, MUTED
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Curve = Sequence[tuple[int, float]]
+"""(time step, norm), in the order of time."""
+
 _COLOURS = ("#d9cdf2", ACCENT)  # from the first line to the last
+_KINDS = ("#1f1b2d", ACCENT, "#f97316", "#0d9488", "#84cc16", "#db2777")
 _DECADES = 14  # below so many under the largest, a norm is as good as nothing
 
 
-def gradient_figure(lines: Sequence[tuple[int, Sequence[tuple[int, float]]]], *, title: str = "") -> "Figure":
+def gradient_figure(lines: Sequence[tuple[int, Curve]], *, title: str = "") -> "Figure":
     """Draw norms over time on a logarithmic scale, a line for each look at the model.
 
     Args:
-        lines: (training step, [(time step, norm), …]), from the first to the last. A norm of zero, or one that is not
-            finite, has no place on the scale: the line has a gap there.
+        lines: (training step, curve), from the first to the last. A norm of zero, or one that is not finite, has no
+            place on the scale: the line has a gap there.
         title: said above, in bold.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+    steps = [step for step, _ in lines]
+    scale = Normalize(steps[0], max(steps[-1], steps[0] + 1))
+    colours = LinearSegmentedColormap.from_list("training", _COLOURS)
+    figure, axes = _panel(title)
+    for step, points in lines:
+        _draw(axes, points, colours(scale(step)), 2.2 if step == steps[-1] else 1.2)
+    _cut_below(axes, [points for _, points in lines])
+    bar = figure.colorbar(ScalarMappable(scale, colours), ax=axes, fraction=0.03, pad=0.03, aspect=30)
+    bar.set_ticks(sorted({steps[0], steps[-1]}))
+    bar.set_label("training step", fontsize=9, color=MUTED)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(colors=MUTED, labelsize=8.5, length=0, pad=2)
+    return figure
+
+
+def comparison_figure(curves: Mapping[str, Curve], *, title: str = "") -> "Figure":
+    """Draw norms over time as `gradient_figure` does, a line for each of up to six models.
+
+    Args:
+        curves: the name of a model → its curve.
+        title: said above, in bold.
+    """
+    figure, axes = _panel(title)
+    for (name, points), colour in zip(curves.items(), _KINDS, strict=False):
+        _draw(axes, points, colour, 1.8, name)
+    _cut_below(axes, list(curves.values()))
+    figure.legend(loc="outside right center", frameon=False, fontsize=9, labelcolor=INK, handlelength=1.4)
+    return figure
+
+
+def _panel(title: str) -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -31,18 +68,6 @@ def gradient_figure(lines: Sequence[tuple[int, Sequence[tuple[int, float]]]], *,
     figure = Figure(figsize=(7.2, 4.1), layout=layout, facecolor="white")
     axes = figure.subplots()
     axes.set_yscale("log")
-    steps = [step for step, _ in lines]
-    scale = Normalize(steps[0], max(steps[-1], steps[0] + 1))
-    colours = LinearSegmentedColormap.from_list("training", _COLOURS)
-    largest = 0.0
-    for step, points in lines:
-        norms = np.array([norm if 0 < norm < np.inf else np.nan for _, norm in points])
-        largest = max(largest, np.nan_to_num(norms).max(initial=0.0))
-        width = 2.2 if step == steps[-1] else 1.2
-        axes.plot([t for t, _ in points], norms, color=colours(scale(step)), linewidth=width)
-    if largest:
-        low, high = axes.get_ylim()
-        axes.set_ylim(max(low, largest * 10.0**-_DECADES), high)
     axes.set_title("norm of the gradient with respect to the state", loc="left", fontsize=11, color=INK, pad=8)
     axes.set_xlabel("time step", fontsize=9, color=MUTED)
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
@@ -50,10 +75,17 @@ def gradient_figure(lines: Sequence[tuple[int, Sequence[tuple[int, float]]]], *,
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
     axes.tick_params(colors=MUTED, labelsize=8.5, length=0, which="both")
-    bar = figure.colorbar(ScalarMappable(scale, colours), ax=axes, fraction=0.03, pad=0.03, aspect=30)
-    bar.set_ticks(sorted({steps[0], steps[-1]}))
-    bar.set_label("training step", fontsize=9, color=MUTED)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(colors=MUTED, labelsize=8.5, length=0, pad=2)
     figure.suptitle(title, x=0.18 / figure.get_figwidth(), ha="left", fontsize=13, fontweight="bold", color=INK)
-    return figure
+    return figure, axes
+
+
+def _draw(axes: "Axes", points: Curve, colour: object, width: float, name: str | None = None) -> None:
+    norms = [norm if 0 < norm < np.inf else np.nan for _, norm in points]
+    axes.plot([t for t, _ in points], norms, color=colour, linewidth=width, label=name)
+
+
+def _cut_below(axes: "Axes", curves: Sequence[Curve]) -> None:
+    largest = max((norm for points in curves for _, norm in points if 0 < norm < np.inf), default=None)
+    if largest is not None:
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, largest * 10.0**-_DECADES), high)

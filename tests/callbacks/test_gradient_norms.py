@@ -9,7 +9,7 @@ from torch import nn
 from lightning_rnnattn import GRU, LSTM, Elman, MinGRU, SequenceClassifier, UserError
 from lightning_rnnattn.callbacks import GradientNorms, LastCheckpoint
 from lightning_rnnattn.callbacks.figures import save_figure
-from lightning_rnnattn.callbacks.gradient_figure import gradient_figure
+from lightning_rnnattn.callbacks.gradient_figure import comparison_figure, gradient_figure
 from lightning_rnnattn.callbacks.gradient_norms import gradient_norms
 from lightning_rnnattn.data import ClassBatch, Padded
 from lightning_rnnattn.layers import AttentionPooling, Features, LastPooling
@@ -132,3 +132,5 @@ def test_the_picture_takes_any_number(norms, tmp_path):
     figure = gradient_figure([(1, list(enumerate(norms))), (2, [])])
     save_figure(figure, tmp_path / "g.png")
     assert len(figure.axes[0].lines) == 2
+    save_figure(comparison_figure({"a": list(enumerate(norms)), "b": []}), tmp_path / "c.png")
+    assert imread(tmp_path / "c.png").ndim == 3

@@ -52,7 +52,8 @@ def gated_scan(
     dtype = torch.promote_types(candidate.dtype, torch.float32)
     state = start_or_zeros(update, candidate, start, dtype)
     update, wide, forget = update.to(dtype), candidate.to(dtype), None if forget is None else forget.to(dtype)
-    if dtype == torch.float32 and runs_natively(candidate.device):
+    # A compiler that traces fuses the gates itself, and cannot look for the one of C++.
+    if dtype == torch.float32 and not torch.compiler.is_compiling() and runs_natively(candidate.device):
         h: Tensor = gated_op(update, wide, forget, state, reverse)
     else:
         # A quotient of two gates that both underflow is still right by the difference of their logarithms.
