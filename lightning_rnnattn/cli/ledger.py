@@ -134,8 +134,10 @@ def table(found: Sequence[Result], published: Sequence[Figure]) -> str:
             sources[f"`{figure.recipe}`, {figure.metric} {figure.value:.4g}: {figure.source}"] = None
         commits[str(group[0].record["commit"])] = None
     lines = [_line(COLUMNS), _line(["---"] * len(COLUMNS)), *map(_line, rows)]
-    end = [f"\nMeasured at commit {', '.join(commits)}.", "\n## Sources\n", *(f"- {source}" for source in sources)]
-    return "\n".join([HEADER, *lines, *end]) + "\n"
+    lines.append(f"\nMeasured at commit {', '.join(commits)}.")
+    if sources:
+        lines += ["\n## Sources\n", *(f"- {source}" for source in sources)]
+    return "\n".join([HEADER, *lines]) + "\n"
 
 
 def _row(group: list[Result], figure: Figure | None) -> list[str]:
