@@ -24,8 +24,8 @@ def leave_process_group() -> None:
     Python is shutting down, the process dies of "terminate called without an active exception" after a successful run.
     The group joins its threads when its last reference is gone, so call this when models and trainers are.
     """
-    gc.collect()  # they refer to each other, and to the group
     if torch.distributed.is_available() and torch.distributed.is_initialized():
+        gc.collect()  # they refer to each other, and to the group
         torch.distributed.destroy_process_group()
         gc.collect()
 
