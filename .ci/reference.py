@@ -102,11 +102,12 @@ def table() -> str:
     """The reference as Markdown."""
     lines: list[str] = []
     for family, (module, names) in FAMILIES.items():
-        lines += [f"**{family}**", "", "| class | what it is | keys |", "|---|---|---|"]
+        title = re.sub("`([^`]*)`", r"<code>\1</code>", family)
+        lines += [f"<details><summary>{title}</summary>", "", "| class | what it is | keys |", "|---|---|---|"]
         for name in names:
             cls = getattr(module, name)
             lines.append(f"| `{name}` | {summary(cls)} | {', '.join(keys(cls))} |")
-        lines.append("")
+        lines += ["", "</details>", ""]
     return "\n".join(lines)
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from lightning_rnnattn.cli.resources import find_config
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -20,6 +22,10 @@ def test_the_reference_is_that_of_the_docstrings():
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_links_and_pictures_are_there():
-    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "recipes").rglob("README.md"))], ids=str)
+def test_links_pictures_and_configs_are_there(path):
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!http)([^)#]+)|<img src=\"([^\"]+)", text):
+        assert (path.parent / "".join(target)).exists(), target
+    for config in re.findall(r"--config (\S+\.yaml)", text):
+        assert find_config(config).is_file()
