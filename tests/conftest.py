@@ -1,4 +1,5 @@
 import os
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
@@ -16,3 +17,12 @@ hypothesis.settings.load_profile("patient")
 def _seed() -> None:
     """Every test draws the same numbers, alone or in company."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """What a test leaves in the environment is undone: Lightning's ranks would be those of later tests' processes."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
