@@ -21,7 +21,7 @@ class EpochAverage(WeightAveraging):
     """
 
     def __init__(self, start: int = 0) -> None:
-        super().__init__()
+        super().__init__(use_buffers=False)
         if start < 0:
             raise UserError(f"EpochAverage: start is {start}: epochs count from 0")
         self.start = start

@@ -132,7 +132,7 @@ def test_carried_state_is_forgotten(tmp_path):
     class Model(LanguageModel):
         def training_step(self, batch, batch_idx):
             with torch.no_grad():
-                (weight,) = (p for name, p in self.named_parameters() if name == "embedding.weight")
+                (weight,) = (p for name, p in self.named_parameters() if name == "input.embedding.weight")
                 kept = weight.clone()
                 if self.trainer.global_step == 3:
                     weight.fill_(float("nan"))
@@ -142,7 +142,7 @@ def test_carried_state_is_forgotten(tmp_path):
 
     (tmp_path / "text.txt").write_text("to be or not to be, that is the question\n" * 20)
     data = TextDataModule(str(tmp_path / "text.txt"), batch_size=2, seq_len=8, cache_dir=str(tmp_path / "cache"))
-    model = Model(data.vocab_size, 4, rnn=partial(LSTM, hidden_size=4))
+    model = Model(data.vocab_size, rnn=partial(LSTM, hidden_size=4))
     guard = FiniteLoss(skip=1)
     trainer = L.Trainer(accelerator="cpu", max_steps=10, logger=False, enable_checkpointing=False,
                         enable_progress_bar=False, enable_model_summary=False, callbacks=[guard])  # fmt: skip

@@ -52,7 +52,7 @@ def without(*path):
 def both_huge(checkpoint):
     """Weights and arguments agree; the weights are one number, said to be many."""
     checkpoint["hyper_parameters"]["vocab_size"] = 10**12
-    for name in ("embedding.weight", "output.weight", "output.bias"):
+    for name in ("input.embedding.weight", "output.weight", "output.bias"):
         shape = checkpoint["state_dict"][name].shape
         checkpoint["state_dict"][name] = torch.zeros(1).expand(10**12, *shape[1:])
 

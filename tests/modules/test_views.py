@@ -26,7 +26,7 @@ def language_model(folder, tokenizer, attention=WINDOW):
     files = str(folder / "text.txt")
     data = TextDataModule(files, files, tokenizer=tokenizer, batch_size=2, seq_len=7, cache_dir=str(folder / "cache"))
     data.prepare_data()
-    model = LanguageModel(data.vocab_size, 8, rnn=partial(LSTM, hidden_size=8), attention=attention).eval()
+    model = LanguageModel(data.vocab_size, rnn=partial(LSTM, hidden_size=8), attention=attention).eval()
     model.tokenizer = data.tokenizer
     return model, next(iter(data.val_dataloader()))
 
