@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,13 +40,8 @@ class BasePairDataModule(ExampleDataModule):
         lowercase: whether everything is read in lower case, references included.
         max_length: the most tokens of a source or a target, the end of the line not counted; null is no limit.
         skip: whether pairs that cannot be used are left out, and how many is logged.
-        val_fraction: see `ExampleDataModule`.
-        split_seed: see `ExampleDataModule`.
-        batch_size: see `ExampleDataModule`.
-        max_tokens: see `ExampleDataModule`.
-        eval_batch_size: see `ExampleDataModule`.
-        seed: see `ExampleDataModule`.
         cache_dir: where encoded text is kept; null is ``$LIGHTNING_RNNATTN_CACHE`` or ``~/.cache/lightning_rnnattn``.
+        options: see `ExampleDataModule`.
     """
 
     def __init__(
@@ -56,22 +52,10 @@ class BasePairDataModule(ExampleDataModule):
         lowercase: bool = False,
         max_length: int | None = None,
         skip: bool = False,
-        val_fraction: float = 0.0,
-        split_seed: int = 0,
-        batch_size: int | None = 32,
-        max_tokens: int | None = None,
-        eval_batch_size: int | None = None,
-        seed: int = 0,
         cache_dir: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            val_fraction=val_fraction,
-            split_seed=split_seed,
-            batch_size=batch_size,
-            max_tokens=max_tokens,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-        )
+        super().__init__(**options)
         if max_length is not None and max_length < 1:
             raise UserError(f"data.max_length is {max_length}: it must be at least 1")
         self.source_spec, self.target_spec = source_tokenizer, target_tokenizer

@@ -1,7 +1,7 @@
 """Texts with a label, or several, for each."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,12 +56,7 @@ class ClassifiedDataModule(LabelledDataModule):
         label_column: the column with the label.
         separator: what stands between the labels of a text that may have several; null where it has one.
         tokenizer: how to make the vocabulary.
-        val_fraction: see `ExampleDataModule`.
-        split_seed: see `ExampleDataModule`.
-        batch_size: see `ExampleDataModule`.
-        max_tokens: see `ExampleDataModule`.
-        eval_batch_size: see `ExampleDataModule`.
-        seed: see `ExampleDataModule`.
+        options: see `ExampleDataModule`.
 
     Raises:
         UserError: if the arguments contradict each other.
@@ -83,22 +78,9 @@ class ClassifiedDataModule(LabelledDataModule):
         label_column: str = "label",
         separator: str | None = None,
         tokenizer: TokenizerSpec = WordTokenizer(eos=False),  # noqa: B008  (frozen)
-        val_fraction: float = 0.0,
-        split_seed: int = 0,
-        batch_size: int | None = 32,
-        max_tokens: int | None = None,
-        eval_batch_size: int | None = None,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            tokenizer=tokenizer,
-            val_fraction=val_fraction,
-            split_seed=split_seed,
-            batch_size=batch_size,
-            max_tokens=max_tokens,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-        )
+        super().__init__(tokenizer=tokenizer, **options)
         if dataset is not None and train_files is not None:
             raise UserError("data.dataset and data.train_files exclude each other: set one of them to null")
         if separator == "":
@@ -110,7 +92,11 @@ class ClassifiedDataModule(LabelledDataModule):
             "predict": predict_files,
         }
         self.dataset, self.dataset_config = dataset, dataset_config
-        self.dataset_splits = {"train": train_split, "val": None if val_fraction else val_split, "test": test_split}
+        self.dataset_splits = {
+            "train": train_split,
+            "val": None if self.val_fraction else val_split,
+            "test": test_split,
+        }
         self.text_column, self.label_column, self.separator = text_column, label_column, separator
         self._tables: dict[Split, Table | None] = {}
         self._texts: dict[Split, list[LabelledText]] = {}

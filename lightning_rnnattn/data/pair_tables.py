@@ -1,5 +1,7 @@
 """Pairs in two columns of a table."""
 
+from typing import Any
+
 from lightning_rnnattn.data.base_pairs import BasePairDataModule, Corpora
 from lightning_rnnattn.data.examples import Split
 from lightning_rnnattn.data.files import find_files
@@ -8,7 +10,6 @@ from lightning_rnnattn.data.table_files import table_of_files
 from lightning_rnnattn.data.table_hub import HubTable
 from lightning_rnnattn.data.tables import Table
 from lightning_rnnattn.errors import UserError
-from lightning_rnnattn.tokenizers import BPETokenizer, TokenizerSpec
 
 
 class PairTableDataModule(BasePairDataModule):
@@ -26,18 +27,7 @@ class PairTableDataModule(BasePairDataModule):
         test_split: its split for the test, likewise.
         source_column: the column with the source; ``translation.de`` is the field ``de`` of a column of objects.
         target_column: the column with the target.
-        source_tokenizer: see `BasePairDataModule`.
-        target_tokenizer: see `BasePairDataModule`.
-        lowercase: see `BasePairDataModule`.
-        max_length: see `BasePairDataModule`.
-        skip: see `BasePairDataModule`.
-        val_fraction: see `ExampleDataModule`.
-        split_seed: see `ExampleDataModule`.
-        batch_size: see `ExampleDataModule`.
-        max_tokens: see `ExampleDataModule`.
-        eval_batch_size: see `ExampleDataModule`.
-        seed: see `ExampleDataModule`.
-        cache_dir: see `BasePairDataModule`.
+        options: see `BasePairDataModule`.
 
     Raises:
         UserError: if ``dataset`` and ``train_files`` are both given.
@@ -64,33 +54,9 @@ class PairTableDataModule(BasePairDataModule):
         test_split: str | None = "test",
         source_column: str = "source",
         target_column: str = "target",
-        source_tokenizer: TokenizerSpec = BPETokenizer(),  # noqa: B008  (frozen)
-        target_tokenizer: TokenizerSpec | None = None,
-        lowercase: bool = False,
-        max_length: int | None = None,
-        skip: bool = False,
-        val_fraction: float = 0.0,
-        split_seed: int = 0,
-        batch_size: int | None = 32,
-        max_tokens: int | None = None,
-        eval_batch_size: int | None = None,
-        seed: int = 0,
-        cache_dir: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            source_tokenizer=source_tokenizer,
-            target_tokenizer=target_tokenizer,
-            lowercase=lowercase,
-            max_length=max_length,
-            skip=skip,
-            val_fraction=val_fraction,
-            split_seed=split_seed,
-            batch_size=batch_size,
-            max_tokens=max_tokens,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-            cache_dir=cache_dir,
-        )
+        super().__init__(**options)
         if dataset is not None and train_files is not None:
             raise UserError("data.dataset and data.train_files exclude each other: set one of them to null")
         self.files = {"train": train_files, "val": val_files, "test": test_files, "predict": predict_files}

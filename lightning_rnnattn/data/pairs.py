@@ -1,11 +1,12 @@
 """Pairs in two files, line by line."""
 
+from typing import Any
+
 from lightning_rnnattn.data.base_pairs import BasePairDataModule, Corpora
 from lightning_rnnattn.data.corpus import FileCorpus
 from lightning_rnnattn.data.examples import Split
 from lightning_rnnattn.data.files import find_files
 from lightning_rnnattn.errors import UserError
-from lightning_rnnattn.tokenizers import BPETokenizer, TokenizerSpec
 
 
 class PairDataModule(BasePairDataModule):
@@ -21,18 +22,7 @@ class PairDataModule(BasePairDataModule):
         test_source: the same for the test.
         test_target: the same.
         predict_source: lines to predict the targets of: every line, in order.
-        source_tokenizer: see `BasePairDataModule`.
-        target_tokenizer: see `BasePairDataModule`.
-        lowercase: see `BasePairDataModule`.
-        max_length: see `BasePairDataModule`.
-        skip: see `BasePairDataModule`.
-        val_fraction: see `ExampleDataModule`.
-        split_seed: see `ExampleDataModule`.
-        batch_size: see `ExampleDataModule`.
-        max_tokens: see `ExampleDataModule`.
-        eval_batch_size: see `ExampleDataModule`.
-        seed: see `ExampleDataModule`.
-        cache_dir: see `BasePairDataModule`.
+        options: see `BasePairDataModule`.
     """
 
     ways = {  # noqa: RUF012  (the base says that it is a ClassVar)
@@ -51,34 +41,9 @@ class PairDataModule(BasePairDataModule):
         test_source: str | list[str] | None = None,
         test_target: str | list[str] | None = None,
         predict_source: str | list[str] | None = None,
-        *,
-        source_tokenizer: TokenizerSpec = BPETokenizer(),  # noqa: B008  (frozen)
-        target_tokenizer: TokenizerSpec | None = None,
-        lowercase: bool = False,
-        max_length: int | None = None,
-        skip: bool = False,
-        val_fraction: float = 0.0,
-        split_seed: int = 0,
-        batch_size: int | None = 32,
-        max_tokens: int | None = None,
-        eval_batch_size: int | None = None,
-        seed: int = 0,
-        cache_dir: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            source_tokenizer=source_tokenizer,
-            target_tokenizer=target_tokenizer,
-            lowercase=lowercase,
-            max_length=max_length,
-            skip=skip,
-            val_fraction=val_fraction,
-            split_seed=split_seed,
-            batch_size=batch_size,
-            max_tokens=max_tokens,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-            cache_dir=cache_dir,
-        )
+        super().__init__(**options)
         self.sources = {"train": train_source, "val": val_source, "test": test_source, "predict": predict_source}
         self.targets = {"train": train_target, "val": val_target, "test": test_target}
 

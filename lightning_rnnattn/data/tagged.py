@@ -1,6 +1,7 @@
 """Sentences with a label for each word."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
@@ -30,12 +31,7 @@ class TaggedDataModule(LabelledDataModule):
         tokenizer: how to make the vocabulary of words.
         character_tokenizer: how to make the vocabulary of their characters; null for none.
         lowercase: whether words are looked up in lower case; their characters stay as they are.
-        val_fraction: see `ExampleDataModule`.
-        split_seed: see `ExampleDataModule`.
-        batch_size: see `ExampleDataModule`.
-        max_tokens: see `ExampleDataModule`.
-        eval_batch_size: see `ExampleDataModule`.
-        seed: see `ExampleDataModule`.
+        options: see `ExampleDataModule`.
     """
 
     def __init__(
@@ -50,22 +46,9 @@ class TaggedDataModule(LabelledDataModule):
         tokenizer: TokenizerSpec = WordTokenizer(eos=False),  # noqa: B008
         character_tokenizer: TokenizerSpec | None = CharTokenizer(unk=True),  # noqa: B008
         lowercase: bool = False,
-        val_fraction: float = 0.0,
-        split_seed: int = 0,
-        batch_size: int | None = 32,
-        max_tokens: int | None = None,
-        eval_batch_size: int | None = None,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            tokenizer=tokenizer,
-            val_fraction=val_fraction,
-            split_seed=split_seed,
-            batch_size=batch_size,
-            max_tokens=max_tokens,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-        )
+        super().__init__(tokenizer=tokenizer, **options)
         self.files: dict[Split, str | list[str] | None] = {
             "train": train_files,
             "val": val_files,
