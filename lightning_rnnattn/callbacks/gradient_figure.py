@@ -19,24 +19,25 @@ _KINDS = ("#1f1b2d", ACCENT, "#f97316", "#0d9488", "#84cc16", "#db2777")
 _DECADES = 14  # below so many under the largest, a norm is as good as nothing
 
 
-def gradient_figure(lines: Sequence[tuple[int, Curve]], *, title: str = "") -> "Figure":
-    """Draw norms over time on a logarithmic scale, a line for each look at the model.
+def gradient_figure(panels: Mapping[str, Sequence[tuple[int, Curve]]], *, title: str = "") -> "Figure":
+    """Draw norms over time on logarithmic scales, a line for each look at the model.
 
     Args:
-        lines: (training step, curve), from the first to the last. A norm of zero, or one that is not finite, has no
-            place on the scale: the line has a gap there.
+        panels: what a panel shows → its lines (training step, curve), from the first to the last, the same steps in
+            all. A norm of zero, or one that is not finite, has no place on the scale: the line has a gap there.
         title: said above, in bold.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
-    steps = [step for step, _ in lines]
+    steps = [step for step, _ in next(iter(panels.values()))]
     scale = Normalize(steps[0], max(steps[-1], steps[0] + 1))
     colours = LinearSegmentedColormap.from_list("training", _COLOURS)
-    figure, axes = _panel(title)
-    for step, points in lines:
-        _draw(axes, points, colours(scale(step)), 2.2 if step == steps[-1] else 1.2)
-    _cut_below(axes, [points for _, points in lines])
+    figure, axes = _panels(title, list(panels))
+    for panel, lines in zip(axes, panels.values(), strict=True):
+        for step, points in lines:
+            _draw(panel, points, colours(scale(step)), 2.2 if step == steps[-1] else 1.2)
+        _cut_below(panel, [points for _, points in lines])
     bar = figure.colorbar(ScalarMappable(scale, colours), ax=axes, fraction=0.03, pad=0.03, aspect=30)
     bar.set_ticks(sorted({steps[0], steps[-1]}))
     bar.set_label("training step", fontsize=9, color=MUTED)
@@ -46,13 +47,13 @@ def gradient_figure(lines: Sequence[tuple[int, Curve]], *, title: str = "") -> "
 
 
 def comparison_figure(curves: Mapping[str, Curve], *, title: str = "") -> "Figure":
-    """Draw norms over time as `gradient_figure` does, a line for each of up to six models.
+    """Draw norms of gradients over time as `gradient_figure` does, a line for each of up to six models.
 
     Args:
         curves: the name of a model → its curve.
         title: said above, in bold.
     """
-    figure, axes = _panel(title)
+    figure, (axes,) = _panels(title, ["norm of the gradient with respect to the state"])
     for (name, points), colour in zip(curves.items(), _KINDS, strict=False):
         _draw(axes, points, colour, 1.8, name)
     _cut_below(axes, list(curves.values()))
@@ -60,23 +61,24 @@ def comparison_figure(curves: Mapping[str, Curve], *, title: str = "") -> "Figur
     return figure
 
 
-def _panel(title: str) -> "tuple[Figure, Axes]":
+def _panels(title: str, quantities: Sequence[str]) -> "tuple[Figure, Sequence[Axes]]":
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     layout = ConstrainedLayoutEngine(w_pad=0.18, h_pad=0.14)
-    figure = Figure(figsize=(7.2, 4.1), layout=layout, facecolor="white")
-    axes = figure.subplots()
-    axes.set_yscale("log")
-    axes.set_title("norm of the gradient with respect to the state", loc="left", fontsize=11, color=INK, pad=8)
-    axes.set_xlabel("time step", fontsize=9, color=MUTED)
-    axes.grid(axis="y", color=FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(FAINT)
-    axes.tick_params(colors=MUTED, labelsize=8.5, length=0, which="both")
+    figure = Figure(figsize=(1.2 + 6.0 * len(quantities), 4.1), layout=layout, facecolor="white")
+    panels = figure.subplots(1, len(quantities), squeeze=False)[0]
+    for axes, quantity in zip(panels, quantities, strict=True):
+        axes.set_yscale("log")
+        axes.set_title(quantity, loc="left", fontsize=11, color=INK, pad=8)
+        axes.set_xlabel("time step", fontsize=9, color=MUTED)
+        axes.grid(axis="y", color=FAINT, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["bottom"].set_color(FAINT)
+        axes.tick_params(colors=MUTED, labelsize=8.5, length=0, which="both")
     figure.suptitle(title, x=0.18 / figure.get_figwidth(), ha="left", fontsize=13, fontweight="bold", color=INK)
-    return figure, axes
+    return figure, panels
 
 
 def _draw(axes: "Axes", points: Curve, colour: object, width: float, name: str | None = None) -> None:

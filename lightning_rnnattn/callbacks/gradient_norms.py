@@ -1,14 +1,14 @@
-"""How much of the loss's gradient reaches each time step of a recurrent network.
+"""How large a recurrent network's state is at each time step, and how much of the loss's gradient reaches it.
 
 Letters: B batch, T time.
 """
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -24,15 +24,28 @@ from lightning_rnnattn.layers import State
 Points = list[tuple[int, float]]
 
 
+class Norms(NamedTuple):
+    """Norms over time: (t, norm) wherever two pieces of a sequence meet, t from 1.
+
+    Attributes:
+        gradients: of the loss's gradient with respect to the state.
+        states: of the state.
+    """
+
+    gradients: Points
+    states: Points
+
+
 class GradientNorms(Observer):
-    r"""Draw the norm of the loss's gradient with respect to the state at each time step into ``gradients.png``.
+    r"""Draw the norms of the state and of the loss's gradient with respect to it, by time step, into ``gradients.png``.
 
     .. math:: \frac{1}{|B_t|} \sum_{b \in B_t} \Big\| \frac{\partial L_b}{\partial s_{b,t}} \Big\|
 
     where :math:`L_b` is the loss of a sequence, :math:`s_t` the state that the network hands from step t to step t + 1
     (of an LSTM h and c; of a stack all layers), and :math:`B_t` the sequences that go on after t. It is what
     backpropagation through time brings back to step t of everything later. Where it vanishes, nothing before t is
-    learnt from; where it explodes, a step of the optimizer goes anywhere. A line is a validation.
+    learnt from; where it explodes, a step of the optimizer goes anywhere. The norm of the state itself, likewise a mean
+    over sequences, tells activations that saturate or grow. A line is a validation.
 
     Fused kernels do not give the gradient at every step; but the state is explicit, and a sequence in pieces equals the
     whole. So the network reads one batch, the first of the validation data, in pieces, and the gradient is exact where
@@ -47,7 +60,8 @@ class GradientNorms(Observer):
         filename: the picture's name.
 
     Raises:
-        UserError: when the fit starts, if the network is bidirectional: then no state runs from step to step.
+        UserError: when the fit starts, if the module has no ``rnn``, or it is bidirectional: then no state runs from
+            step to step.
     """
 
     def __init__(self, num_points: int = 56, every_n_validations: int = 1, filename: str = "gradients.png") -> None:
@@ -57,7 +71,7 @@ class GradientNorms(Observer):
         self.num_points = num_points
         self.filename = filename
         self._batch: Any = None
-        self._record: list[tuple[int, Points]] = []
+        self._record: list[tuple[int, Norms]] = []
 
     @property
     def state_key(self) -> str:
@@ -65,7 +79,9 @@ class GradientNorms(Observer):
         return self._generate_state_key(filename=self.filename)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a network without a state that runs from step to step."""
+        """Refuse a module without a state that runs from step to step."""
+        if not hasattr(pl_module, "rnn"):
+            raise UserError(f"GradientNorms: {type(pl_module).__name__} has no `rnn` to look at; leave it out")
         if getattr(pl_module.rnn, "bidirectional", False):
             raise UserError("GradientNorms: the network is bidirectional: no state runs through time; leave it out")
 
@@ -79,36 +95,39 @@ class GradientNorms(Observer):
 
     def state_dict(self) -> dict[str, Any]:
         """Adds the lines so far."""
-        return {**super().state_dict(), "record": [[step, list(points)] for step, points in self._record]}
+        return {**super().state_dict(), "record": [[step, *map(list, norms)] for step, norms in self._record]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the lines of the run that is resumed."""
         super().load_state_dict(state_dict)
-        self._record = [(step, [(t, norm) for t, norm in points]) for step, points in state_dict["record"]]
+        self._record = [(step, Norms(*map(_points, norms))) for step, *norms in state_dict["record"]]
 
     def observe(self, trainer: Trainer, module: LightningModule) -> None:
         """Measure and draw."""
         if self._batch is None:  # there is no validation data
             return
         with observing(trainer, module):
-            points = gradient_norms(module, self._batch, self.num_points)
-        self._record.append((trainer.global_step, points))
+            norms = norms_by_time(module, self._batch, self.num_points)
+        self._record.append((trainer.global_step, norms))
         if writes(trainer):
             self.path = self.folder / self.filename
-            save_figure(gradient_figure(self._record, title="Gradients through time"), self.path)
+            lines = {
+                "norm of the gradient with respect to the state": [
+                    (step, norms.gradients) for step, norms in self._record
+                ],
+                "norm of the state": [(step, norms.states) for step, norms in self._record],
+            }
+            save_figure(gradient_figure(lines, title="Gradients and states through time"), self.path)
             log_image(trainer, self.path.stem, self.path, caption=f"step {trainer.global_step}")
 
 
-def gradient_norms(module: Any, batch: Any, num_points: int) -> Points:
+def norms_by_time(module: Any, batch: Any, num_points: int) -> Norms:
     """The norms of one batch; see `GradientNorms`.
 
     Args:
         module: see the protocol there.
         batch: what its ``step`` takes.
         num_points: into how many pieces time is cut, at most.
-
-    Returns:
-        (t, norm) wherever two pieces meet, t from 1.
     """
     # cuDNN's recurrent networks have no backward pass in evaluation mode.
     with torch.inference_mode(False), torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
@@ -116,13 +135,16 @@ def gradient_norms(module: Any, batch: Any, num_points: int) -> Points:
             loss, *_ = module.step(batch, "val")
         flat = [part for meeting in meetings for part in meeting.parts]
         gradients = iter(torch.autograd.grad(loss, flat, allow_unused=True))
-    points: Points = []
+    norms = Norms([], [])
     for meeting in meetings:
         found = [gradient for part in meeting.parts if (gradient := next(gradients)) is not None]
-        squares = sum(gradient.double().square().sum((0, 2)) for gradient in found)
-        norms = torch.as_tensor(squares).sqrt().expand(len(meeting.goes_on))[meeting.goes_on]
-        points.append((meeting.t, float(norms.mean())))
-    return points
+        norms.gradients.append((meeting.t, meeting.mean_norm(found)))
+        norms.states.append((meeting.t, meeting.mean_norm(meeting.parts)))
+    return norms
+
+
+def _points(saved: Sequence[Sequence[float]]) -> Points:
+    return [(int(t), norm) for t, norm in saved]
 
 
 class _Meeting:
@@ -131,6 +153,11 @@ class _Meeting:
     def __init__(self, t: int, state: State, goes_on: Tensor) -> None:
         self.t, self.goes_on = t, goes_on
         self.parts = (state,) if isinstance(state, Tensor) else state
+
+    def mean_norm(self, parts: Sequence[Tensor]) -> float:
+        """The norm of parts (L, B, N) together, a mean over the sequences that go on; zero where there are none."""
+        squares = sum(part.detach().double().square().sum((0, 2)) for part in parts)
+        return float(torch.as_tensor(squares).sqrt().expand(len(self.goes_on))[self.goes_on].mean())
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 
 from lightning_rnnattn.errors import UserError
-from lightning_rnnattn.layers import LSTM, Attentional, AttentionFactory, CombineFactory, RNNFactory
+from lightning_rnnattn.layers import LSTM, RNN, Attentional, AttentionFactory, CombineFactory, RNNFactory
 from lightning_rnnattn.layers.attentive_rnn import AttentiveRNN
 from lightning_rnnattn.layers.dropout import LockedDropout
 from lightning_rnnattn.layers.inputs import InputFactory, TokenEmbedding
@@ -111,6 +111,11 @@ class LanguageModel(SequenceModule):
         self.metrics = nn.ModuleDict({stage: nn.ModuleDict(self.build_metrics()) for stage in ("val", "test")})
         self._carried: dict[str, Past] = {}  # by stage, from batch to batch
         self._cached: dict[str, CacheEntries] = {}
+
+    @property
+    def rnn(self) -> RNN:
+        """The recurrent network, for callbacks that look at it."""
+        return self.core.rnn
 
     def build_output(self, hidden_size: int, vocab_size: int) -> nn.Linear:
         """Makes the map from features to logits."""

@@ -12,7 +12,7 @@ import torch
 from lightning_rnnattn import GRU, LSTM, MNIST, AttentionPooling, Elman, MinGRU, MinLSTM, Pixels, SequenceClassifier
 from lightning_rnnattn.callbacks.figures import save_figure
 from lightning_rnnattn.callbacks.gradient_figure import comparison_figure
-from lightning_rnnattn.callbacks.gradient_norms import gradient_norms
+from lightning_rnnattn.callbacks.gradient_norms import norms_by_time
 from lightning_rnnattn.layers import Features, LastPooling
 
 KINDS = {
@@ -33,7 +33,7 @@ def main() -> None:
         torch.manual_seed(1)
         factory = partial(rnn, hidden_size=128)
         model = SequenceClassifier(1, 10, input=Features, rnn=factory, pooling=pooling).eval()
-        curves[name] = gradient_norms(model, batch, num_points=112)
+        curves[name] = norms_by_time(model, batch, num_points=112).gradients
         at = dict(curves[name])
         print(name, *(f"t = {t}: {at[t]:.1e}" for t in (7, 392, 777)), sep="   ")
     save_figure(comparison_figure(curves, title="Gradients through time, before training"), Path(picture))
