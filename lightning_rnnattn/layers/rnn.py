@@ -149,7 +149,7 @@ class StackedRNN(RNN):
 
     def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """See `RNN.forward`."""
-        if len(self.kernels) == 1:
+        if len(self.kernels) == 1 and not self.residual:
             return self.run(self.kernels[0], x, state, lengths)
         if lengths is not None:  # a residual would carry the padding to the output
             x = x.masked_fill(~lengths_mask(lengths, x.shape[1]).to(x.device).unsqueeze(-1), 0.0)
