@@ -88,9 +88,7 @@ class TokenEmbedding(InputLayer):
         for name, size in (("input_size", input_size), ("embedding_size", embedding_size)):
             if size < 1:
                 raise UserError(f"{name}={size}: TokenEmbedding needs at least 1")
-        shares = {"dropout": dropout, "locked_dropout": locked_dropout, "token_dropout": token_dropout}
-        for name, share in shares.items():
-            require_probability(**{name: share})
+        require_probability(dropout=dropout, locked_dropout=locked_dropout, token_dropout=token_dropout)
         if freeze and vectors is None:
             raise UserError("freeze: true without vectors: random vectors would stay random; name a file of vectors")
         self.output_size = embedding_size
