@@ -130,7 +130,7 @@ def run(
         See `Search.search`.
 
     Raises:
-        UserError: if weights are wanted of a model that has none.
+        UserError: if weights are wanted of a model that has none, or its logits are not finite.
     """
     found: list[list[Hypothesis]] = [[] for _ in source]
     limits = options.longest(lengths)
@@ -161,6 +161,8 @@ def run(
             if parents is not None:
                 cache = cache.select(parents)
             token = texts.tokens[..., -1]
+    if not all(found):  # every text is made to end, unless its probability is not a number
+        raise UserError("the model gives no text: its logits are not finite")
     return found
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_probability
 from lightning_rnnattn.layers.normalizers import NormalizerFactory, Softmax
 from lightning_rnnattn.ops.masks import combine_masks
 from lightning_rnnattn.scores import ScaledDotScore, ScoreFactory
@@ -113,8 +113,7 @@ class Attention(nn.Module):
             )
         if window is not None and window < 1:
             raise UserError(f"window={window}: a query must reach at least one position; leave it null for no limit")
-        if not 0.0 <= dropout < 1.0:
-            raise UserError(f"dropout={dropout} is not a probability in [0, 1)")
+        require_probability(dropout=dropout)
         self.num_heads = num_heads
         self.value_dim = value_dim
         self.window = window

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_probability
 from lightning_rnnattn.layers.kernels import LSTM
 from lightning_rnnattn.layers.pooling import AttentionPooling, PoolingFactory
 from lightning_rnnattn.layers.rnn import RNNFactory
@@ -54,8 +54,7 @@ class CharacterEncoder(nn.Module):
         for name, size in (("num_characters", num_characters), ("embedding_size", embedding_size)):
             if size < 1:
                 raise UserError(f"{name}={size}: CharacterEncoder needs at least 1")
-        if not 0.0 <= dropout < 1.0:
-            raise UserError(f"dropout={dropout} is not a probability in [0, 1)")
+        require_probability(dropout=dropout)
         self.embedding = nn.Embedding(num_characters, embedding_size)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.dropout = nn.Dropout(dropout)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_probability
 from lightning_rnnattn.layers.dropout import LockedDropout
 from lightning_rnnattn.layers.word_vectors import read_word_vectors
 
@@ -88,9 +88,7 @@ class TokenEmbedding(InputLayer):
         for name, size in (("input_size", input_size), ("embedding_size", embedding_size)):
             if size < 1:
                 raise UserError(f"{name}={size}: TokenEmbedding needs at least 1")
-        shares = {"dropout": dropout, "locked_dropout": locked_dropout, "token_dropout": token_dropout}
-        for name, share in shares.items():
-            _require_probability(name, share)
+        require_probability(dropout=dropout, locked_dropout=locked_dropout, token_dropout=token_dropout)
         if freeze and vectors is None:
             raise UserError("freeze: true without vectors: random vectors would stay random; name a file of vectors")
         self.output_size = embedding_size
@@ -150,7 +148,7 @@ class Features(InputLayer):
         self.output_size = input_size if projection_size is None else projection_size
         if min(input_size, self.output_size) < 1:
             raise UserError(f"projection_size={projection_size} of input_size={input_size}: both must be at least 1")
-        _require_probability("dropout", dropout)
+        require_probability(dropout=dropout)
         self.input_size = input_size
         self.projection = nn.Identity() if projection_size is None else nn.Linear(input_size, projection_size)
         self.dropout = nn.Dropout(dropout)
@@ -162,8 +160,3 @@ class Features(InputLayer):
     def forward(self, values: Tensor) -> Tensor:
         """Features (B, T, input_size) to (B, T, output_size)."""
         return self.dropout(self.projection(values))
-
-
-def _require_probability(name: str, share: float) -> None:
-    if not 0.0 <= share < 1.0:
-        raise UserError(f"{name}={share} is not a probability in [0, 1)")

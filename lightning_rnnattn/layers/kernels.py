@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import require_probability
 from lightning_rnnattn.layers.dropout import call_with_dropped_weights
 from lightning_rnnattn.layers.rnn import StackedRNN, State, map_state
 from lightning_rnnattn.layers.steps import GRUSteps, KernelSteps, LayerSteps, LSTMSteps, ReLUSteps, Steps, TanhSteps
@@ -40,8 +40,7 @@ class KernelRNN(StackedRNN):
 
     def __init__(self, input_size: int, hidden_size: int = 256, *, weight_dropout: float = 0.0, **options: Any) -> None:
         super().__init__(input_size, hidden_size, **options)
-        if not 0.0 <= weight_dropout < 1.0:
-            raise UserError(f"weight_dropout={weight_dropout} is not a probability in [0, 1)")
+        require_probability(weight_dropout=weight_dropout)
         self.weight_dropout = weight_dropout
 
     @abstractmethod

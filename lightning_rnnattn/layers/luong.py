@@ -54,7 +54,7 @@ class LuongDecoder(Decoder):
         """See `Decoder.unroll`."""
         batch, *shape = inputs.shape[:3]
         output, after = self.rnn(inputs.flatten(0, 1), state.rows())
-        hidden = output.view(batch, -1, self.output_size)  # hypotheses and time: queries all alike
+        hidden = output.reshape(batch, -1, self.output_size)  # hypotheses and time: queries all alike
         context, weights = self.attention(hidden, memory, need_weights=need_weights)
         features = self.combine(hidden, context).unflatten(1, shape)
         return features, DecoderState.of(after, batch), None if weights is None else weights.unflatten(2, shape)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_probability
 from lightning_rnnattn.layers.dropout import LockedDropout
 from lightning_rnnattn.layers.steps import CallSteps, Steps
 from lightning_rnnattn.ops.masks import lengths_mask
@@ -112,9 +112,7 @@ class StackedRNN(RNN):
         for name, size in sizes.items():
             if size < 1:
                 raise UserError(f"{name}={size}: {type(self).__name__} needs at least 1")
-        for name, share in (("dropout", dropout), ("locked_dropout", locked_dropout)):
-            if not 0.0 <= share < 1.0:
-                raise UserError(f"{name}={share} is not a probability in [0, 1)")
+        require_probability(dropout=dropout, locked_dropout=locked_dropout)
         directions = 2 if bidirectional else 1
         self.input_size = input_size
         self.hidden_sizes = [hidden_size] * (num_layers - 1) + [last_size]
@@ -149,7 +147,7 @@ class StackedRNN(RNN):
 
     def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """See `RNN.forward`."""
-        if len(self.kernels) == 1:
+        if len(self.kernels) == 1 and not self.residual:
             return self.run(self.kernels[0], x, state, lengths)
         if lengths is not None:  # a residual would carry the padding to the output
             x = x.masked_fill(~lengths_mask(lengths, x.shape[1]).to(x.device).unsqueeze(-1), 0.0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_probability
 from lightning_rnnattn.layers.rnn import RNN, State
 from lightning_rnnattn.ops.masks import lengths_mask
 
@@ -55,9 +55,7 @@ class ZoneoutLSTM(RNN):
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
             if size < 1:
                 raise UserError(f"{name}={size}: {type(self).__name__} needs at least 1")
-        for name, share in (("dropout", dropout), ("zoneout", zoneout), ("cell_zoneout", cell_zoneout)):
-            if not 0.0 <= share < 1.0:
-                raise UserError(f"{name}={share} is not a probability in [0, 1)")
+        require_probability(dropout=dropout, zoneout=zoneout, cell_zoneout=cell_zoneout)
         self.input_size = input_size
         self.hidden_size = self.output_size = hidden_size
         self.dropout, self.zoneout, self.cell_zoneout = dropout, zoneout, cell_zoneout

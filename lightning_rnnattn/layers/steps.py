@@ -106,26 +106,33 @@ class KernelSteps(Steps):
 
 
 class Product:
-    """W u + shares[t] at each step t, the gradient of W taken in one product for all steps.
+    """Σ W_i u_i + shares[t] at each step t, the gradient of the W_i taken in one product for all steps.
 
     Args:
         shares: (T, N, G), what was known beforehand.
-        weight: (G, U).
+        weights: (G, U_i) each.
     """
 
-    def __init__(self, shares: Tensor, weight: Tensor) -> None:
+    def __init__(self, shares: Tensor, *weights: Tensor) -> None:
         self._inputs: list[Tensor] | None = None
-        if len(shares) > 1 and torch.is_grad_enabled() and weight.requires_grad:
-            self._inputs = []
-            shares = _GatherGradient.apply(shares, weight, self._inputs)
-            weight = weight.detach()
-        self._shares, self._weight = shares.unbind(0), weight.t()
+        if len(shares) > 1:  # joining them costs more than one product saves
+            weights = (torch.cat(weights, dim=1),) if len(weights) > 1 else weights
+            if torch.is_grad_enabled() and weights[0].requires_grad:
+                self._inputs = []
+                shares = _GatherGradient.apply(shares, weights[0], self._inputs)
+                weights = (weights[0].detach(),)
+        self._shares, self._weights = shares.unbind(0), [weight.t() for weight in weights]
 
-    def __call__(self, t: int, u: Tensor) -> Tensor:
-        """(N, U) to (N, G)."""
+    def __call__(self, t: int, *inputs: Tensor) -> Tensor:
+        """(N, U_i) each to (N, G)."""
+        if len(inputs) > len(self._weights):
+            inputs = (torch.cat(inputs, dim=-1),)
         if self._inputs is not None:
-            self._inputs.append(u.detach())
-        return torch.addmm(self._shares[t], u, self._weight)
+            self._inputs.append(inputs[0].detach())
+        total = self._shares[t]
+        for u, weight in zip(inputs, self._weights, strict=True):
+            total = torch.addmm(total, u, weight)
+        return total
 
 
 class _GatherGradient(torch.autograd.Function):
@@ -168,11 +175,11 @@ class JointSteps(LayerSteps):
         w_ih, w_hh, b_ih, b_hh = weights
         size = known.shape[-1]
         shares = F.linear(known.transpose(0, 1), w_ih[:, :size], b_ih + b_hh)
-        self._product = Product(shares, torch.cat([w_ih[:, size:], w_hh], dim=1))
+        self._product = Product(shares, w_ih[:, size:], w_hh)
 
     def gates(self, t: int, x: Tensor, h: Tensor) -> Tensor:
         """(N, G)."""
-        return self._product(t, torch.cat([x, h], dim=-1))
+        return self._product(t, x, h)
 
 
 class LSTMSteps(JointSteps):

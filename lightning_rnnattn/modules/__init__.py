@@ -9,7 +9,8 @@ from lightning_rnnattn.modules.metrics import BitsPerCharacter, LossMetric, Perp
 from lightning_rnnattn.modules.neural_cache import NeuralCache
 from lightning_rnnattn.modules.schedulers import WarmupCosine, WarmupInverseSquareRoot
 from lightning_rnnattn.modules.schemes import BIO, IOB1, LabelScheme
-from lightning_rnnattn.modules.seq2seq import Seq2Seq, Seq2SeqCache
+from lightning_rnnattn.modules.seq2seq import Seq2Seq
+from lightning_rnnattn.modules.seq2seq_cache import Seq2SeqCache
 from lightning_rnnattn.modules.sharding import Sharded
 from lightning_rnnattn.modules.tag_metrics import SentenceAccuracy, SpanF1, SpanPrecision, SpanRecall, TokenAccuracy
 from lightning_rnnattn.modules.tagger import SequenceTagger

@@ -3,9 +3,9 @@
 Letters: B batch, K hypotheses of a sentence, S source time, T target time, D features, H heads, V target vocabulary.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -18,45 +18,21 @@ from lightning_rnnattn.layers import (
     LSTM,
     BridgeFactory,
     DecoderFactory,
-    DecoderState,
     InputFeedingDecoder,
-    Memory,
     ProjectionBridge,
     RNNFactory,
     StateShape,
 )
 from lightning_rnnattn.modules.base import Loss, SequenceModule
+from lightning_rnnattn.modules.labelling import by_stage
 from lightning_rnnattn.modules.metrics import LossMetric, Perplexity
+from lightning_rnnattn.modules.seq2seq_cache import Seq2SeqCache
 from lightning_rnnattn.modules.tag_metrics import TokenAccuracy
 from lightning_rnnattn.modules.text_metrics import TextMetric
 from lightning_rnnattn.modules.views import AttentionView
 from lightning_rnnattn.ops.cross_entropy import IGNORE, linear_cross_entropy
 from lightning_rnnattn.ops.masks import lengths_mask
 from lightning_rnnattn.tokenizers import Tokenizer
-
-
-class Seq2SeqCache(NamedTuple):
-    """What a search carries from token to token.
-
-    Attributes:
-        state: of each hypothesis.
-        memory: of each sentence; its hypotheses share it.
-    """
-
-    state: DecoderState
-    memory: Memory
-
-    def select(self, hypotheses: Tensor) -> "Seq2SeqCache":
-        """New hypotheses, each of which goes on from an old one (B, K') of its sentence; the memory stays as it is."""
-        rows = torch.arange(len(hypotheses), device=hypotheses.device).unsqueeze(-1)
-        picks = {0: (rows, hypotheses), 1: (slice(None), rows, hypotheses)}
-        return self._replace(state=self.state.map(lambda x, dim: x[picks[dim]]))
-
-    def keep(self, sentences: Tensor) -> "Seq2SeqCache":
-        """Some of the sentences, (B',), with their memory."""
-        return Seq2SeqCache(
-            self.state.map(lambda x, dim: x.index_select(dim, sentences)), self.memory.sentences(sentences)
-        )
 
 
 class Seq2Seq(SequenceModule):
@@ -92,7 +68,8 @@ class Seq2Seq(SequenceModule):
         lr_scheduler: see `SequenceModule`.
 
     Raises:
-        UserError: if embeddings are to be shared by vocabularies of different sizes, or a share is out of range.
+        UserError: if embeddings are to be shared by vocabularies of different sizes, a share is out of range, or two
+            text metrics have one name.
 
     Example:
         >>> model = Seq2Seq(source_vocab_size=90, target_vocab_size=70, decoder=LuongDecoder)
@@ -149,9 +126,9 @@ class Seq2Seq(SequenceModule):
         if tie_weights:
             self.output.weight = self.target_embedding.weight
 
-        self.losses = _by_stage(lambda: {"loss": LossMetric(), "perplexity": Perplexity()})
-        self.metrics = _by_stage(self.build_metrics)
-        self.text_metrics = _by_stage(lambda: _by_name(make() for make in text_metrics))
+        self.losses = by_stage(lambda: {"loss": LossMetric(), "perplexity": Perplexity()})
+        self.metrics = by_stage(self.build_metrics)
+        self.text_metrics = by_stage(lambda: _by_name(make() for make in text_metrics))
 
     def build_embedding(self, vocab_size: int, embedding_size: int) -> nn.Embedding:
         """Makes the map from token ids to vectors, for either side."""
@@ -367,9 +344,10 @@ class Seq2Seq(SequenceModule):
             self.log(f"{stage}_{name}", metric, prog_bar=True, batch_size=1)
 
 
-def _by_stage(build: Callable[[], Mapping[str, Metric]]) -> nn.ModuleDict:
-    return nn.ModuleDict({stage: nn.ModuleDict(build()) for stage in ("val", "test")})
-
-
-def _by_name(metrics: Iterable[TextMetric]) -> dict[str, TextMetric]:
-    return {metric.name: metric for metric in metrics}
+def _by_name(metrics: Iterable[TextMetric]) -> dict[str, Metric]:
+    named: dict[str, Metric] = {}
+    for metric in metrics:
+        if metric.name in named:
+            raise UserError(f"model.text_metrics: two are called {metric.name!r}: leave one out, or change its options")
+        named[metric.name] = metric
+    return named

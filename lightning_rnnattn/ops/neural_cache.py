@@ -23,7 +23,8 @@ def cache_log_probs(query: Tensor, key: Tensor, words: Tensor, targets: Tensor, 
     Returns:
         (B, T); minus infinity where no entry that may be used has the word.
     """
-    scores = theta * query @ key.transpose(1, 2)
+    with torch.autocast(query.device.type, enabled=False):  # half precision would be too coarse for what is in exp
+        scores = theta * query @ key.transpose(1, 2)
     log_weights = scores.masked_fill(~mask, -torch.inf).log_softmax(-1)
     same = (words.unsqueeze(1) == targets.unsqueeze(2)) & mask
     return log_weights.masked_fill(~same, -torch.inf).logsumexp(-1)

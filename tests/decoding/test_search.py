@@ -182,3 +182,12 @@ def test_searches_describe_themselves():
             "coverage_penalty": 0.0,
         },
     }
+
+
+@pytest.mark.parametrize(
+    "search", [Greedy(max_length=4), BeamSearch(max_length=4, beam_size=3)], ids=["greedy", "beam"]
+)
+def test_logits_that_are_not_numbers_are_an_error(model, search):
+    torch.nn.init.constant_(model.output.bias, torch.nan)
+    with pytest.raises(UserError, match="its logits are not finite"):
+        find(search, model, *sources())

@@ -11,6 +11,8 @@ ENCODERS = [
     partial(LSTM, hidden_size=N, bidirectional=True, num_layers=2),
     partial(GRU, hidden_size=D, num_layers=3),
     partial(Elman, hidden_size=N, bidirectional=True),
+    partial(LSTM, hidden_size=D, num_layers=2, last_size=N),
+    partial(LSTM, hidden_size=D, num_layers=2, last_size=N, bidirectional=True),
 ]
 DECODERS = [partial(LSTM, hidden_size=D, num_layers=2), partial(GRU, hidden_size=D)]
 

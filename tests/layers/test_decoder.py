@@ -238,3 +238,17 @@ def test_what_cannot_decode_says_so(wiring):
         wiring(E, M, attention=partial(Attention, score=GeneralScore, window=3))
     with pytest.raises(UserError, match="GeneralScore"):
         wiring(E, M, attention=partial(Attention, score=DotScore))
+
+
+@pytest.mark.parametrize("wiring", DECODERS)
+def test_several_tokens_of_several_hypotheses(wiring):
+    decoder = wiring(E, M, rnn=partial(LSTM, hidden_size=N)).double()
+    inputs = torch.randn(B, 2, T, E, dtype=torch.float64)
+    memory = decoder.memory(torch.randn(B, S, M, dtype=torch.float64))
+    alone = decoder.start(random_state(decoder, B))
+    both = alone.map(lambda x, dim: torch.cat([x, x], dim + 1))
+    features, _, weights = decoder.unroll(inputs, both, memory, need_weights=True)
+    for k in range(2):
+        expected, _, found = decoder.unroll(inputs[:, k : k + 1], alone, memory, need_weights=True)
+        torch.testing.assert_close(features[:, k], expected[:, 0])
+        torch.testing.assert_close(weights[:, :, k], found[:, :, 0])

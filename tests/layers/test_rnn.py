@@ -94,6 +94,16 @@ def test_residual_adds_the_layers_input_where_sizes_agree():
     torch.testing.assert_close(rnn(x)[0], first + second)  # D != N: the first layer has no residual
 
 
+@pytest.mark.parametrize("cell", [Elman, GRU, LSTM])
+def test_residual_of_a_single_layer(cell):
+    rnn, x = cell(N, N, residual=True), torch.randn(B, T, N)
+    plain = cell(N, N)
+    plain.load_state_dict(rnn.state_dict())
+    torch.testing.assert_close(rnn(x)[0], plain(x)[0] + x)
+    lengths = torch.full((B,), T - 1)
+    assert not rnn(x, None, lengths)[0][:, T - 1 :].any()
+
+
 def test_layer_norm_and_dropout_lie_between_layers():
     rnn = Elman(D, N, num_layers=2, layer_norm=True, dropout=0.5)
     x = torch.randn(B, T, D)

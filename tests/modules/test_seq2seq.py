@@ -175,6 +175,7 @@ def test_one_matrix_for_all_three():
         ({"share_embeddings": True, "target_vocab_size": 9}, "the target 9: one matrix needs one vocabulary"),
         ({"dropout": 1.0}, "dropout=1.0"),
         ({"label_smoothing": -0.1}, "label_smoothing=-0.1"),
+        ({"text_metrics": [ExactMatch, ExactMatch]}, "two are called 'exact_match'"),
     ],
 )
 def test_what_cannot_work_is_said(options, message):

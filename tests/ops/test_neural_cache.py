@@ -29,6 +29,16 @@ def test_equals_the_naive_sum_over_the_vocabulary():
         torch.testing.assert_close(log_probs.exp(), expected[..., word])
 
 
+def test_half_precision_of_what_is_around_has_no_part():
+    torch.manual_seed(1)
+    query, key = torch.randn(1, 3, 64), torch.randn(1, 6, 64)
+    words, mask = torch.randint(2, (1, 6)), torch.ones(1, 3, 6, dtype=torch.bool)
+    arguments = (query, key, words, torch.tensor([[0, 1, 0]]), mask, THETA)
+    with torch.autocast("cpu", torch.bfloat16):
+        around = cache_log_probs(*arguments)
+    assert torch.equal(around, cache_log_probs(*arguments))
+
+
 def test_nothing_to_use_has_no_probability():
     query, key = torch.randn(1, 1, 4), torch.randn(1, 3, 4)
     words, targets = torch.tensor([[0, 1, 2]]), torch.tensor([[1]])
