@@ -14,7 +14,7 @@ import torch
 from lightning_rnnattn.cli import main
 from lightning_rnnattn.cli.processes import AGAIN
 
-STEPS = 60
+STEPS = 36
 COMMON = [
     f"--trainer.max_steps={STEPS}",
     "--trainer.val_check_interval=7",
@@ -80,9 +80,35 @@ CLASSIFIER = [
     *COMMON,
     "--trainer.callbacks+=ConfusionMatrix",
 ]
+SEQ2SEQ = [
+    "--model=Seq2Seq",
+    "--model.embedding_size=8",
+    "--model.encoder=LSTM",
+    "--model.encoder.hidden_size=8",
+    "--model.encoder.bidirectional=true",
+    "--model.decoder=InputFeedingDecoder",
+    "--model.decoder.rnn=LSTM",
+    "--model.decoder.rnn.hidden_size=16",
+    "--model.dropout=0.2",
+    "--model.text_metrics=[ChrF]",
+    "--model.search=Greedy",
+    "--model.search.max_length=5",
+    "--data=PairDataModule",
+    "--data.train_source=source.txt",
+    "--data.train_target=target.txt",
+    "--data.val_fraction=0.2",
+    "--data.source_tokenizer=WordTokenizer",
+    "--data.batch_size=3",
+    *COMMON,
+    "--trainer.callbacks+=BestCheckpoint",
+    "--trainer.callbacks.monitor=val_chrf",
+    "--trainer.callbacks.mode=max",
+    "--trainer.callbacks+=SampledTranslations",
+    "--trainer.callbacks.num_examples=2",
+]
 
 
-TASKS = {"language model": LANGUAGE_MODEL, "tagger": TAGGER, "classifier": CLASSIFIER}
+TASKS = {"language model": LANGUAGE_MODEL, "tagger": TAGGER, "classifier": CLASSIFIER, "seq2seq": SEQ2SEQ}
 DDP = ["--trainer.strategy=ddp", "--trainer.devices=2"]
 
 INTERRUPT = """\
@@ -134,6 +160,9 @@ def prepare(folder: Path) -> Path:
     sentences = ("".join(f"w{(7 * i + t) % 5} {'AB'[(i + t) % 2]}\n" for t in range(1 + i % 6)) for i in range(80))
     (folder / "tags.txt").write_text("\n".join(sentences))
     (folder / "labels.txt").write_text("".join(f"{i % 2} {' '.join('abc'[: 1 + i % 3])}\n" for i in range(80)))
+    pairs = [["abc"[(i + t) % 3] for t in range(1 + i % 4)] for i in range(80)]
+    (folder / "source.txt").write_text("".join(f"{' '.join(words)}\n" for words in pairs))
+    (folder / "target.txt").write_text("".join(f"{' '.join(reversed(words)).upper()}\n" for words in pairs))
     (folder / "interrupt.py").write_text(INTERRUPT)
     return folder
 
