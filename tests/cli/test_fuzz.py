@@ -3,6 +3,8 @@
 import copy
 import random
 import shlex
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from itertools import pairwise
@@ -15,7 +17,7 @@ import yaml
 from lightning_rnnattn.cli import main
 from lightning_rnnattn.cli.resources import find_config, shipped
 
-COUNT, DEFAULT = 400, 8  # how many mistakes, and how many of them in the default run
+COUNT, DEFAULT, COMMANDS = 400, 8, 10  # mistakes; those of them in the default run, and as real commands
 # What `--config` takes; sweeps are W&B's.
 SHIPPED = {name: path for name, path in shipped() if not name.startswith("sweeps/")}
 FILES = {
@@ -96,15 +98,35 @@ def with_a_mistake(settings: dict[str, Any], rng: random.Random) -> str:
     return f"{how} at {'.'.join(map(str, [*parents, key]))}"
 
 
+def write_a_mistake(number: int) -> str:
+    """Writes ``run.yaml``, and says what is wrong in it."""
+    settings = launched(sorted(SHIPPED)[number % len(SHIPPED)])
+    what = with_a_mistake(settings, random.Random(number))
+    Path("run.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    return what
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(0, COUNT, COUNT // COMMANDS))
+def test_a_mistake_in_a_real_command(number, workdir, samples):
+    what = write_a_mistake(number)
+    before = sorted(workdir.rglob("*"))
+    line = [sys.executable, "-m", "lightning_rnnattn", "fit", "--config=run.yaml", *ONE_PROCESS]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=200, check=False)
+    print(what, done.stderr)
+    assert done.returncode in (0, 2)
+    assert "Traceback" not in done.stderr
+    if done.returncode:
+        assert done.stderr.splitlines()[-1].startswith("error: ")
+        assert sorted(workdir.rglob("*")) == before, "a failed start left files"
+
+
 @pytest.mark.parametrize(
     "number",
     [pytest.param(i, marks=() if i % (COUNT // DEFAULT) == 7 else pytest.mark.slow) for i in range(COUNT)],
 )
 def test_a_mistake_is_one_line(number, workdir, samples, capsys):
-    rng = random.Random(number)
-    settings = launched(sorted(SHIPPED)[number % len(SHIPPED)])
-    what = with_a_mistake(settings, rng)
-    (workdir / "run.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    what = write_a_mistake(number)
     before = sorted(workdir.rglob("*"))
     try:
         with warnings.catch_warnings():

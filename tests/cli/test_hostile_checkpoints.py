@@ -108,7 +108,19 @@ def hostile(checkpoint, workdir):
     return write
 
 
-@pytest.mark.parametrize("what", HOSTILE)
+DEFAULT = (
+    "a payload beside the weights",
+    "a nested class that runs code",
+    "a class as text",
+    "a huge network",
+    "huge weights that are not there",
+    "another vocabulary",
+    "no arguments",
+)
+"""The kinds of the default run."""
+
+
+@pytest.mark.parametrize("what", [pytest.param(w, marks=() if w in DEFAULT else pytest.mark.slow) for w in HOSTILE])
 def test_one_line(what, hostile, fails, workdir):
     hostile(HOSTILE[what])
     before = sorted(workdir.rglob("*"))
@@ -130,7 +142,9 @@ def test_one_line(what, hostile, fails, workdir):
     assert sorted(workdir.rglob("*")) == before, "it ran, or left a folder"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", [pytest.param(name, marks=() if name == "generate" else pytest.mark.slow) for name in COMMANDS]
+)
 def test_cut_at_every_tenth(command, checkpoint, fails, workdir):
     (workdir / "text.txt").write_text("To be or not to be\n" * 20)
     whole = Path(checkpoint).read_bytes()
