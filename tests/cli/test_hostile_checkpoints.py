@@ -32,6 +32,13 @@ def argument(**changes):
     return change
 
 
+def embedding(**changes):
+    def change(checkpoint):
+        checkpoint["hyper_parameters"]["input"]["init_args"] |= changes
+
+    return change
+
+
 def weight(name, make):
     def change(checkpoint):
         checkpoint["state_dict"][name] = make(checkpoint["state_dict"][name])
@@ -52,7 +59,7 @@ def without(*path):
 def both_huge(checkpoint):
     """Weights and arguments agree; the weights are one number, said to be many."""
     checkpoint["hyper_parameters"]["vocab_size"] = 10**12
-    for name in ("embedding.weight", "output.weight", "output.bias"):
+    for name in ("input.embedding.weight", "output.weight", "output.bias"):
         shape = checkpoint["state_dict"][name].shape
         checkpoint["state_dict"][name] = torch.zeros(1).expand(10**12, *shape[1:])
 
@@ -69,10 +76,10 @@ HOSTILE = {
     "an instantiator": argument(_instantiator="os.system"),
     "a wrong shape": weight("output.bias", lambda tensor: torch.zeros(3)),
     "a huge vocabulary": argument(vocab_size=10**12),
-    "a huge embedding": argument(embedding_size=10**12),
+    "a huge embedding": embedding(embedding_size=10**12),
     "a huge network": argument(rnn={"class_path": "lightning_rnnattn.LSTM", "init_args": {"hidden_size": 10**9}}),
     "huge weights that are not there": both_huge,
-    "a negative size": argument(embedding_size=-3),
+    "a negative size": embedding(embedding_size=-3),
     "no weights": without("state_dict"),
     "a weight too few": without("state_dict", "output.bias"),
     "a weight too many": lambda checkpoint: checkpoint["state_dict"].update(extra=torch.zeros(3)),
@@ -81,7 +88,7 @@ HOSTILE = {
     "no arguments": without("hyper_parameters"),
     "no size": without("hyper_parameters", "vocab_size"),
     "an argument that nobody knows": argument(typo=1),
-    "an argument of another type": argument(embedding_size="many"),
+    "an argument of another type": embedding(embedding_size="many"),
     "another vocabulary": lambda checkpoint: checkpoint.update(
         vocabularies={"tokenizer": '{"version": "1.0", "model": {"type": "Nothing"}}'}
     ),
