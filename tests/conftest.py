@@ -1,5 +1,7 @@
 import os
+import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -26,3 +28,19 @@ def _environment() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture
+def samples(tmp_path) -> Path:
+    """A folder with a file or two for each kind of data module."""
+    (tmp_path / "text.txt").write_text("It is a truth universally acknowledged\n" * 60)
+    tagged = (("It", "PRON"), ("is", "AUX"), ("a", "DET"), ("truth", "NOUN"))
+    words = (f"{i}\t{word}\t_\t{label}" + 6 * "\t_" + "\n" for i, (word, label) in enumerate(tagged, start=1))
+    (tmp_path / "tags.conllu").write_text(("".join(words) + "\n") * 5)
+    (tmp_path / "labels.txt").write_text("1 a fine film\n0 a dull one\n" * 3)
+    (tmp_path / "mnist").mkdir()
+    for part in ("train", "t10k"):
+        pixels, labels = bytes(range(16)) * 8, bytes([0, 1] * 4)
+        (tmp_path / f"mnist/{part}-images-idx3-ubyte").write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, 8, 4, 4) + pixels)
+        (tmp_path / f"mnist/{part}-labels-idx1-ubyte").write_bytes(struct.pack(">4BI", 0, 0, 8, 1, 8) + labels)
+    return tmp_path

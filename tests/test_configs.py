@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import struct
 from itertools import pairwise
 from pathlib import Path
 
@@ -45,7 +44,6 @@ NO_STREAM = [
     "ud_ewt/tagger.yaml",
 ]
 STREAM = ["--data.seq_len=8"]
-TAGGED = [("It", "PRON"), ("is", "AUX"), ("a", "DET"), ("truth", "NOUN")]
 SIDES = ("train_source", "train_target", "val_source", "val_target")
 FILES = ["--data.train_files=text.txt", "--data.val_files=text.txt"]
 WIKITEXT = ("awd_lstm", "awd_lstm_attention", "plain_small", "plain_medium", "plain_large", "small_attention")
@@ -74,20 +72,11 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture
-def workdir(tmp_path, cache, monkeypatch):
-    """An empty working directory with a text."""
+def workdir(tmp_path, samples, cache, monkeypatch):
+    """A working directory with a file or two of each kind."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LIGHTNING_RNNATTN_CACHE", str(cache))
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
-    (tmp_path / "text.txt").write_text("It is a truth universally acknowledged\n" * 60)
-    words = (f"{i}\t{word}\t_\t{label}" + 6 * "\t_" + "\n" for i, (word, label) in enumerate(TAGGED, start=1))
-    (tmp_path / "tags.conllu").write_text(("".join(words) + "\n") * 5)
-    (tmp_path / "labels.txt").write_text("1 a fine film\n0 a dull one\n" * 3)
-    (tmp_path / "mnist").mkdir()
-    for part in ("train", "t10k"):
-        pixels, labels = bytes(range(16)) * 8, bytes([0, 1] * 4)
-        (tmp_path / f"mnist/{part}-images-idx3-ubyte").write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, 8, 4, 4) + pixels)
-        (tmp_path / f"mnist/{part}-labels-idx1-ubyte").write_bytes(struct.pack(">4BI", 0, 0, 8, 1, 8) + labels)
     return tmp_path
 
 

@@ -14,7 +14,7 @@ import torch
 from lightning_rnnattn.cli import main
 from lightning_rnnattn.cli.processes import AGAIN
 
-STEPS = 60
+STEPS = 36
 COMMON = [
     f"--trainer.max_steps={STEPS}",
     "--trainer.val_check_interval=7",
@@ -80,9 +80,35 @@ CLASSIFIER = [
     *COMMON,
     "--trainer.callbacks+=ConfusionMatrix",
 ]
+SEQ2SEQ = [
+    "--model=Seq2Seq",
+    "--model.embedding_size=8",
+    "--model.encoder=LSTM",
+    "--model.encoder.hidden_size=8",
+    "--model.encoder.bidirectional=true",
+    "--model.decoder=InputFeedingDecoder",
+    "--model.decoder.rnn=LSTM",
+    "--model.decoder.rnn.hidden_size=16",
+    "--model.dropout=0.2",
+    "--model.text_metrics=[ChrF]",
+    "--model.search=Greedy",
+    "--model.search.max_length=5",
+    "--data=PairDataModule",
+    "--data.train_source=source.txt",
+    "--data.train_target=target.txt",
+    "--data.val_fraction=0.2",
+    "--data.source_tokenizer=WordTokenizer",
+    "--data.batch_size=3",
+    *COMMON,
+    "--trainer.callbacks+=BestCheckpoint",
+    "--trainer.callbacks.monitor=val_chrf",
+    "--trainer.callbacks.mode=max",
+    "--trainer.callbacks+=SampledTranslations",
+    "--trainer.callbacks.num_examples=2",
+]
 
 
-TASKS = {"language model": LANGUAGE_MODEL, "tagger": TAGGER, "classifier": CLASSIFIER}
+TASKS = {"language model": LANGUAGE_MODEL, "tagger": TAGGER, "classifier": CLASSIFIER, "seq2seq": SEQ2SEQ}
 DDP = ["--trainer.strategy=ddp", "--trainer.devices=2"]
 
 INTERRUPT = """\
@@ -134,6 +160,9 @@ def prepare(folder: Path) -> Path:
     sentences = ("".join(f"w{(7 * i + t) % 5} {'AB'[(i + t) % 2]}\n" for t in range(1 + i % 6)) for i in range(80))
     (folder / "tags.txt").write_text("\n".join(sentences))
     (folder / "labels.txt").write_text("".join(f"{i % 2} {' '.join('abc'[: 1 + i % 3])}\n" for i in range(80)))
+    pairs = [["abc"[(i + t) % 3] for t in range(1 + i % 4)] for i in range(80)]
+    (folder / "source.txt").write_text("".join(f"{' '.join(words)}\n" for words in pairs))
+    (folder / "target.txt").write_text("".join(f"{' '.join(reversed(words)).upper()}\n" for words in pairs))
     (folder / "interrupt.py").write_text(INTERRUPT)
     return folder
 
@@ -163,7 +192,7 @@ def metrics(folder: Path) -> list[dict[str, str]]:
 def assert_same_end(folder: Path, whole: Path) -> None:
     """Two runs ended in the same state, and have logged the same."""
     resumed, expected = (torch.load(newest(run, "last.ckpt"), weights_only=True) for run in (folder, whole))
-    assert expected["global_step"] == resumed["global_step"] == STEPS
+    assert expected["global_step"] == resumed["global_step"]
     for name, tensor in expected["state_dict"].items():
         assert torch.equal(tensor, resumed["state_dict"][name]), name
     for key, state in expected["optimizer_states"][0]["state"].items():
@@ -207,6 +236,23 @@ def test_a_killed_run_resumes_bit_for_bit(task, tmp_path, monkeypatch):
     monkeypatch.chdir(killed)
     main(["fit", *TASKS[task], "--ckpt_path=last"])
     assert_same_end(killed, whole)
+
+
+@pytest.mark.parametrize("where", ["at its end", pytest.param("in its validation", marks=pytest.mark.slow)])
+def test_a_run_stopped_after_an_epoch_goes_on_with_the_next(where, tmp_path, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_RNNATTN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    whole, stopped = prepare(tmp_path / "whole"), prepare(tmp_path / "stopped")
+    args = [*CLASSIFIER, "--trainer.max_steps=-1", "--trainer.val_check_interval=1.0"]
+    monkeypatch.chdir(whole)
+    main(["fit", *args, "--trainer.max_epochs=2"])
+    monkeypatch.chdir(stopped)
+    if where == "at its end":
+        main(["fit", *args, "--trainer.max_epochs=1"])
+    else:
+        assert command(stopped, *args, "--trainer.max_epochs=2", *interrupted("validation")) == -signal.SIGKILL
+    main(["fit", *args, "--trainer.max_epochs=2", "--ckpt_path=last"])
+    assert_same_end(stopped, whole)
 
 
 MOMENTS = ("training", "before validation", "validation", "saving")

@@ -24,6 +24,8 @@ REASONS = {
     r"|Expected an instantiatable class, (?P<abstract>but is abstract)"
     r"|Not a valid subclass of (?P<base>\w+)"
     r"|Import path does not correspond|Expected '[\w.]+' to be a subclass",
+    "ambiguous": r"Multiple subclasses with name (?P<name>\w+)\. Give the full class path to avoid ambiguity:"
+    r" (?P<paths>.+?)\.?$",
     "config": r"Unable to load config ['\"](?P<name>.*?)['\"]",
     "type": r"Expected (?!a dot).+?(?=\. Got value|$)",
 }
@@ -42,8 +44,7 @@ def short_message(message: str, parser: ArgumentParser) -> str:
         return message
     match, kind = min(matches, key=lambda pair: pair[0].start())
     try:
-        retell = {"option": _option, "required": _required, "class": _class, "config": _config, "type": _type}[kind]
-        return retell(match, parser)
+        return _RETELL[kind](match, parser)
     except (ValueError, TypeError, AttributeError, ImportError):  # a message of another form: better long than lost
         return message
 
@@ -56,14 +57,16 @@ def _option(match: re.Match[str], parser: ArgumentParser) -> str:
         key = key.partition(".init_args.")[0]
         return f"no option {key}{nearest(key, known) or nearest(root, known)}"
     name = match["name"].partition(".init_args.")[0]
-    known = [name for name in _arguments(_holder(match, option=True)) if not name.endswith(".help")]
+    holder = _holder(match, option=True)
+    known = [name for name in _arguments(holder) if not name.endswith(".help")] if holder else []
     return f"no option {'.'.join([*_keys(match), name])}{nearest(name, known)}"
 
 
 def _required(match: re.Match[str], parser: ArgumentParser) -> str:
-    if match["name"]:
+    keys = _keys(match)
+    if match["name"] and not keys:
         return f"--{match['name']} is missing: give a class, or a --config that has one"
-    return f"{'.'.join([*_keys(match), match['key']])} is missing"
+    return f"{'.'.join([*keys, match['name'] or match['key']])} is missing"
 
 
 def _class(match: re.Match[str], parser: ArgumentParser) -> str:
@@ -86,6 +89,10 @@ def _class(match: re.Match[str], parser: ArgumentParser) -> str:
     return f"{'.'.join([*parents, key])}: no {kind} {given!r}{why}{nearest(given.rpartition('.')[2], names)}"
 
 
+def _ambiguous(match: re.Match[str], parser: ArgumentParser) -> str:
+    return f"{'.'.join(_keys(match))}: more than one class is called {match['name']}: give one of {match['paths']}"
+
+
 def _config(match: re.Match[str], parser: ArgumentParser) -> str:
     return f"{'.'.join(_keys(match))}: expected a mapping of settings or the name of a YAML file, not {match['name']!r}"
 
@@ -99,6 +106,16 @@ def _type(match: re.Match[str], parser: ArgumentParser) -> str:
     if expected in ("", "import path or a subclass spec"):  # what is given has the keys of a class, or should
         expected = "the name of a class, or {class_path: its name, init_args: {its options}}"
     return f"{'.'.join(_keys(match))}: expected {expected}, not {shorten(repr(_given(match)), 100)}"
+
+
+_RETELL = {
+    "option": _option,
+    "required": _required,
+    "class": _class,
+    "ambiguous": _ambiguous,
+    "config": _config,
+    "type": _type,
+}
 
 
 def _keys(match: re.Match[str]) -> list[str]:
@@ -122,8 +139,8 @@ def _holder(match: re.Match[str], option: bool = False) -> Any:
     *_, last = before.split("Problem with given class_path ")
     if CALLABLE in last and (option or 'Parser key "' in last.rpartition(CALLABLE)[2]):
         factory = re.search(r"Got value: Namespace\(class_path='([\w.]+)'", after)
-        if factory:
-            return resolve_name(factory[1])
+        if factory:  # of a union (schedulers), its short name is left as it was given
+            return None if factory[1] == "typing.Union" else resolve_name(factory[1])
     path = re.match(r"'([\w.]+)'", last)
     return resolve_name(path[1]) if path else None
 

@@ -187,6 +187,9 @@ class TrainingCLI(LightningCLI):
             raise UserError(short_message(str(error), self._parser(self.command))) from error
         for key in ("model", "data", "trainer.callbacks", "trainer.logger"):
             check_nulls(self.config[self.command].get(key), key)
+        seed = self.config[self.command].seed_everything
+        if not 0 <= seed < 2**32:
+            raise UserError(f"seed_everything is {seed}: it must be at least 0 and below 2³²")
         clip = self.config[self.command].trainer.gradient_clip_val
         if clip is not None and not clip >= 0:
             raise UserError(f"trainer.gradient_clip_val is {clip}: it must be 0 (no clipping) or more")

@@ -1,6 +1,7 @@
 """Batches of examples of like lengths, shared among processes and resumed in mid-epoch."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ class LengthBatches:
     once in an epoch, and every process has the same number of batches. Otherwise the order is fixed, batches are dealt
     in turn, and nothing is repeated.
 
-    It is iterated once per epoch. :meth:`state_dict` is the epoch and the place in it, counted in batches *given out*;
+    It is iterated once per epoch. :meth:`state_dict` is the place within the epoch, counted in batches *given out*;
     Lightning saves it in checkpoints and goes on from there. (A torch DataLoader would add nothing but copies between
     processes to the slicing of arrays, and Lightning would change its sampler.)
 
@@ -38,9 +39,9 @@ class LengthBatches:
         world_size: how many processes share the examples.
 
     Attributes:
-        epoch: the epoch that the next iteration, or the one that is under way, belongs to.
         epoch_batches: how many batches are taken in an epoch where it is cut short (``limit_train_batches``), or None:
             a state saved there begins the next epoch.
+        epoch: says which epoch begins, for the order; where nothing else is set, iterations are counted.
 
     Raises:
         UserError: if there is no example, or no limit.
@@ -69,10 +70,10 @@ class LengthBatches:
         self._shuffle, self._seed = shuffle, seed
         self._rank, self._world_size = rank, world_size
         self._count = len(self._cut(self._sorted(np.arange(len(self._lengths)))))
-        self.epoch = 0
         self.epoch_batches: int | None = None
+        self.epoch: Callable[[], int] = count().__next__
         self._position = 0
-        self._resumed: int | None = None
+        self._resumed = 0
 
     def __len__(self) -> int:
         if self._shuffle:
@@ -81,22 +82,19 @@ class LengthBatches:
 
     def __iter__(self) -> Iterator[Any]:
         # A generator: what was loaded is used up by the first batch asked for, however many iterators are made before.
-        if self._resumed is None and self._position:  # the epoch before was left, at its end or earlier
-            self.epoch += 1
-        first, self._resumed = self._resumed or 0, None
-        for position, indices in enumerate(self._epoch()):
+        first, self._resumed = self._resumed, 0
+        for position, indices in enumerate(self._shares()):
             if position >= first:
                 self._position = position + 1
                 yield self._collate(indices or [0], bool(indices))
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch and the place within it, and the layout that it refers to."""
+        """The place within the epoch, and the layout that it refers to."""
         end = min(len(self), self.epoch_batches or len(self))
-        turns, position = divmod(self._position, end)
-        return {"epoch": self.epoch + turns, "position": position, "layout": self._layout}
+        return {"position": self._position % end, "layout": self._layout}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next iteration begin where :meth:`state_dict` was taken.
+        """Let the next epoch begin where :meth:`state_dict` was taken.
 
         Raises:
             UserError: if that was in the middle of an epoch over other examples, or among other processes.
@@ -113,7 +111,6 @@ class LengthBatches:
                 f"the checkpoint is from the middle of an epoch (batch {position}) over other batches"
                 f" ({'; '.join(differ)}): resume with the same, or from a checkpoint of an epoch's end"
             )
-        self.epoch = state["epoch"]
         self._resumed = self._position = position
 
     @property
@@ -121,14 +118,14 @@ class LengthBatches:
         total = int(self._lengths.sum())
         return [len(self._lengths), total, self._most, self._max_tokens, self._seed, self._world_size]
 
-    def _epoch(self) -> Iterator[list[int]]:
+    def _shares(self) -> Iterator[list[int]]:
         """The examples of this process' batches; of a batch that does not count, none."""
         if not self._shuffle:
             order = self._sorted(np.arange(len(self._lengths)))
             for start, stop in self._cut(order)[self._rank :: self._world_size]:
                 yield order[start:stop].tolist()
             return
-        random = np.random.RandomState((self._seed + self.epoch) % 2**32)
+        random = np.random.RandomState((self._seed + self.epoch()) % 2**32)
         order = self._sorted(random.permutation(len(self._lengths)))
         batches = self._cut(order)
         for group in random.permutation(len(self)):

@@ -170,8 +170,10 @@ class ExampleDataModule(RecordedDataModule, ABC):
     def train_dataloader(self) -> LengthBatches:
         """The training examples, in another order each epoch."""
         batches = self._batches("train", self.batch_size, shuffle=True)
-        if self.trainer is not None:
-            limit = self.trainer.limit_train_batches
+        if (trainer := self.trainer) is not None:
+            # Asked when an epoch begins: what is resumed at an epoch's end loads no state.
+            batches.epoch = lambda: trainer.current_epoch
+            limit = trainer.limit_train_batches
             batches.epoch_batches = limit if isinstance(limit, int) else int(limit * len(batches))
         return batches
 

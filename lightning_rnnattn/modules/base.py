@@ -1,8 +1,8 @@
 """What every LightningModule of the package shares."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import lightning.pytorch as L
 import torch
@@ -18,6 +18,7 @@ from lightning_rnnattn.modules.sharding import shard
 from lightning_rnnattn.spec import class_path, spec
 from lightning_rnnattn.tokenizers import Tokenizer
 
+Made = TypeVar("Made")
 Vocabulary = Tokenizer | tuple[str, ...]
 """What ids mean: a tokenizer, or the names of labels."""
 
@@ -113,12 +114,16 @@ class SequenceModule(L.LightningModule, ABC):
         shard(self, self.device_mesh)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer and scheduler that were asked for."""
+        """The optimizer and scheduler that were asked for.
+
+        Raises:
+            UserError: if they do not take their options.
+        """
         factory = self.optimizer_factory or torch.optim.AdamW
-        optimizer = factory(self.parameters())
+        optimizer = _made("optimizer", factory, self.parameters())
         if self.lr_scheduler_factory is None:
             return optimizer
-        scheduler = self.lr_scheduler_factory(optimizer)
+        scheduler = _made("lr_scheduler", self.lr_scheduler_factory, optimizer)
         config: dict[str, Any] = {"scheduler": scheduler, "interval": _interval(scheduler)}
         if isinstance(scheduler, ReduceLROnPlateau):
             config["monitor"] = scheduler.monitor
@@ -206,6 +211,13 @@ def saved_vocabularies(checkpoint: Mapping[str, Any]) -> dict[str, Vocabulary]:
         name: Tokenizer.from_str(saved) if isinstance(saved, str) else tuple(map(str, saved))
         for name, saved in checkpoint.get("vocabularies", {}).items()
     }
+
+
+def _made(key: str, factory: Callable[[Any], Made], argument: Any) -> Made:
+    try:
+        return factory(argument)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"model.{key}: {error}") from error
 
 
 def _no_zero(weight: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_rnnattn.callbacks import RecordWriter
+from lightning_rnnattn.cli.processes import leave_process_group
 
 
 class Model(L.LightningModule):
@@ -74,3 +75,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     share = [[[5, 0], [2]], [[1, 4], [3]]][int(os.environ.get("LOCAL_RANK", 0))]
     predict(Path(sys.argv[1]) / "x.txt", share, devices=2)
+    leave_process_group()

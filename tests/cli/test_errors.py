@@ -9,6 +9,7 @@ from lightning_rnnattn.cli.errors import nearest, user_error
 from lightning_rnnattn.errors import UserError
 
 RUN = "--model=LanguageModel --data=TinyShakespeare"
+PLATEAU = "torch.optim.lr_scheduler.ReduceLROnPlateau, lightning.pytorch.cli.ReduceLROnPlateau"
 MISTAKES = """\
 --data=TinyShakespeare --model=LanguageModle
     model: no SequenceModule 'LanguageModle'; did you mean LanguageModel?
@@ -42,6 +43,10 @@ RUN --model.optimizer=Adm
     model.optimizer: no Optimizer 'Adm'; did you mean Adam?
 RUN --model.optimizer=Adam --model.optimizer.learning=1
     no option model.optimizer.learning
+RUN --model.optimizer=Adam --model.optimizer.lr=-1 --trainer.fast_dev_run=true --trainer.accelerator=cpu
+    model.optimizer: Invalid learning rate: -1.0
+RUN --model.lr_scheduler=ReduceLROnPlateau
+    model.lr_scheduler: more than one class is called ReduceLROnPlateau: give one of {PLATEAU}
 RUN --data.tokenizer=CharTokeniser
     data.tokenizer: no TokenizerSpec 'CharTokeniser'; did you mean CharTokenizer?
 RUN --data.batchsize=3
@@ -79,7 +84,7 @@ RUN --model.rnn.dropout=2
 
 @pytest.mark.parametrize(("flags", "line"), list(zip(MISTAKES[::2], MISTAKES[1::2], strict=True)))
 def test_flags(fails, flags, line):
-    assert fails("fit", *shlex.split(flags.replace("RUN", RUN))) == line.strip()
+    assert fails("fit", *shlex.split(flags.replace("RUN", RUN))) == line.strip().replace("{PLATEAU}", PLATEAU)
 
 
 YAML_MISTAKES = """\
@@ -97,6 +102,10 @@ model: ../parts/model.yaml
     model: no file '../parts/model.yaml'
 trainer: {callbacks: [{class_path: LastCheckpoint, init_args: {dirpth: x}}]}
     no option trainer.callbacks.dirpth; did you mean dirpath?
+model: {class_path: LanguageModel, init_args: {lr_scheduler: {class_path: WarmupCosine, ini_args: {num_steps: 9}}}}
+    no option model.lr_scheduler.ini_args.num_steps
+model: {class_path: LanguageModel, init_args: {lr_scheduler: {class_path: lightning.pytorch.cli.ReduceLROnPlateau}}}
+    model.lr_scheduler.monitor is missing
 """.splitlines()
 
 

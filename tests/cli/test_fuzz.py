@@ -3,6 +3,8 @@
 import copy
 import random
 import shlex
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from itertools import pairwise
@@ -15,8 +17,16 @@ import yaml
 from lightning_rnnattn.cli import main
 from lightning_rnnattn.cli.resources import find_config, shipped
 
-COUNT, DEFAULT = 400, 8  # how many mistakes, and how many of them in the default run
-SHIPPED = dict(shipped())
+COUNT, DEFAULT, COMMANDS = 400, 8, 10  # mistakes; those of them in the default run, and as real commands
+# What `--config` takes; sweeps are W&B's.
+SHIPPED = {name: path for name, path in shipped() if not name.startswith("sweeps/")}
+FILES = {
+    "TextDataModule": {"train_files": "text.txt", "val_files": "text.txt"},
+    "TaggedDataModule": {"train_files": "tags.conllu", "val_files": "tags.conllu"},
+    "ClassifiedDataModule": {"train_files": "labels.txt", "val_files": "labels.txt"},
+    "PairDataModule": dict.fromkeys(("train_source", "train_target", "val_source", "val_target"), "text.txt"),
+    "MNIST": {"folder": "mnist", "val_fraction": 0.5},
+}
 VALUES = (-1, 0, 10**12, 1e30, float("nan"), 0.5, 2.5, True, "", "x", "no/such/file", [], {}, [1, "a"], {"a": 1}, None)
 CLASSES = ("LSTM", "Attention", "AdamW", "LanguageModel", "os.system", "torch.nn.Linear", "nowhere.Class", "DotScore")
 ONE_PROCESS = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", "--trainer.devices=1",
@@ -31,13 +41,10 @@ def launched(name: str) -> dict[str, Any]:
     for flag, value in pairwise(shlex.split(line)):
         if flag == "--config":
             settings = merged(settings, written_out(find_config(value)))
-    arguments = settings["data"].get("init_args", {})
-    file = "tags.conllu" if settings["data"]["class_path"] == "TaggedDataModule" else "text.txt"
-    for key in ("train_files", "val_files"):
-        if key in arguments or arguments.get("dataset"):
-            arguments[key] = file
-    if "dataset" in arguments:
-        arguments["dataset"] = None
+    data = settings["data"]
+    data["init_args"] = {**data.get("init_args", {}), **FILES.get(data["class_path"], {})}
+    if "dataset" in data["init_args"]:
+        data["init_args"]["dataset"] = None  # the hub may be out of reach
     return settings
 
 
@@ -91,17 +98,35 @@ def with_a_mistake(settings: dict[str, Any], rng: random.Random) -> str:
     return f"{how} at {'.'.join(map(str, [*parents, key]))}"
 
 
+def write_a_mistake(number: int) -> str:
+    """Writes ``run.yaml``, and says what is wrong in it."""
+    settings = launched(sorted(SHIPPED)[number % len(SHIPPED)])
+    what = with_a_mistake(settings, random.Random(number))
+    Path("run.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    return what
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(0, COUNT, COUNT // COMMANDS))
+def test_a_mistake_in_a_real_command(number, workdir, samples):
+    what = write_a_mistake(number)
+    before = sorted(workdir.rglob("*"))
+    line = [sys.executable, "-m", "lightning_rnnattn", "fit", "--config=run.yaml", *ONE_PROCESS]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=200, check=False)
+    print(what, done.stderr)
+    assert done.returncode in (0, 2)
+    assert "Traceback" not in done.stderr
+    if done.returncode:
+        assert done.stderr.splitlines()[-1].startswith("error: ")
+        assert sorted(workdir.rglob("*")) == before, "a failed start left files"
+
+
 @pytest.mark.parametrize(
     "number",
     [pytest.param(i, marks=() if i % (COUNT // DEFAULT) == 7 else pytest.mark.slow) for i in range(COUNT)],
 )
-def test_a_mistake_is_one_line(number, workdir, capsys):
-    rng = random.Random(number)
-    settings = launched(sorted(SHIPPED)[number % len(SHIPPED)])
-    what = with_a_mistake(settings, rng)
-    (workdir / "text.txt").write_text("It is a truth universally acknowledged\n" * 60)
-    (workdir / "tags.conllu").write_text(("1\tIt\t_\tPRON" + 6 * "\t_" + "\n2\tis\t_\tAUX" + 6 * "\t_" + "\n\n") * 5)
-    (workdir / "run.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+def test_a_mistake_is_one_line(number, workdir, samples, capsys):
+    what = write_a_mistake(number)
     before = sorted(workdir.rglob("*"))
     try:
         with warnings.catch_warnings():

@@ -32,6 +32,13 @@ def argument(**changes):
     return change
 
 
+def embedding(**changes):
+    def change(checkpoint):
+        checkpoint["hyper_parameters"]["input"]["init_args"] |= changes
+
+    return change
+
+
 def weight(name, make):
     def change(checkpoint):
         checkpoint["state_dict"][name] = make(checkpoint["state_dict"][name])
@@ -69,10 +76,10 @@ HOSTILE = {
     "an instantiator": argument(_instantiator="os.system"),
     "a wrong shape": weight("output.bias", lambda tensor: torch.zeros(3)),
     "a huge vocabulary": argument(vocab_size=10**12),
-    "a huge embedding": argument(embedding_size=10**12),
+    "a huge embedding": embedding(embedding_size=10**12),
     "a huge network": argument(rnn={"class_path": "lightning_rnnattn.LSTM", "init_args": {"hidden_size": 10**9}}),
     "huge weights that are not there": both_huge,
-    "a negative size": argument(embedding_size=-3),
+    "a negative size": embedding(embedding_size=-3),
     "no weights": without("state_dict"),
     "a weight too few": without("state_dict", "output.bias"),
     "a weight too many": lambda checkpoint: checkpoint["state_dict"].update(extra=torch.zeros(3)),
@@ -81,7 +88,7 @@ HOSTILE = {
     "no arguments": without("hyper_parameters"),
     "no size": without("hyper_parameters", "vocab_size"),
     "an argument that nobody knows": argument(typo=1),
-    "an argument of another type": argument(embedding_size="many"),
+    "an argument of another type": embedding(embedding_size="many"),
     "another vocabulary": lambda checkpoint: checkpoint.update(
         vocabularies={"tokenizer": '{"version": "1.0", "model": {"type": "Nothing"}}'}
     ),
@@ -108,7 +115,19 @@ def hostile(checkpoint, workdir):
     return write
 
 
-@pytest.mark.parametrize("what", HOSTILE)
+DEFAULT = (
+    "a payload beside the weights",
+    "a nested class that runs code",
+    "a class as text",
+    "a huge network",
+    "huge weights that are not there",
+    "another vocabulary",
+    "no arguments",
+)
+"""The kinds of the default run."""
+
+
+@pytest.mark.parametrize("what", [pytest.param(w, marks=() if w in DEFAULT else pytest.mark.slow) for w in HOSTILE])
 def test_one_line(what, hostile, fails, workdir):
     hostile(HOSTILE[what])
     before = sorted(workdir.rglob("*"))
@@ -130,7 +149,9 @@ def test_one_line(what, hostile, fails, workdir):
     assert sorted(workdir.rglob("*")) == before, "it ran, or left a folder"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", [pytest.param(name, marks=() if name == "generate" else pytest.mark.slow) for name in COMMANDS]
+)
 def test_cut_at_every_tenth(command, checkpoint, fails, workdir):
     (workdir / "text.txt").write_text("To be or not to be\n" * 20)
     whole = Path(checkpoint).read_bytes()

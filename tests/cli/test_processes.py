@@ -77,6 +77,47 @@ def test_a_process_that_dies_ends_the_run(rank, strategy):
     assert "another process of this run has ended" in done.stderr or "terminated with code -9" in done.stderr
 
 
+BREAK = """\
+import torch
+from lightning_rnnattn import LanguageModel
+
+
+class Broken(LanguageModel):
+    # The second process alone has two losses that are no numbers.
+
+    def step(self, batch, stage):
+        total, weight = super().step(batch, stage)
+        broken = stage == "train" and self.global_rank == 1 and self.trainer.global_step in (3, 5)
+        return (total * float("nan") if broken else total), weight
+
+    def on_train_end(self):
+        torch.save(self.state_dict(), f"rank{self.global_rank}.pt")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("skip", [0, 1, 2])
+def test_all_processes_leave_a_step_out_together_or_stop_together(skip, workdir):
+    (workdir / "broken.py").write_text(BREAK)
+    started = time.monotonic()
+    guard = ["--trainer.callbacks+=FiniteLoss", f"--trainer.callbacks.skip={skip}"]
+    two = ["--config=trainer/ddp.yaml", "--trainer.devices=2", "--data.batch_size=2"]
+    done = run(*FIT, "--import=broken", "--model=broken.Broken", *two, "--trainer.max_steps=9", *guard)
+    assert time.monotonic() - started < 60
+    if skip < 2:
+        assert done.returncode == 2, done.stderr
+        assert f"at step {(4, 6)[skip]} (epoch 0, batch {(3, 5)[skip]})" in done.stderr
+        assert "Traceback" not in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+        assert "(2 of 2 that may be)" in done.stderr
+        first, second = (torch.load(f"rank{rank}.pt", weights_only=True) for rank in range(2))
+        for name, tensor in first.items():
+            assert tensor.isfinite().all()
+            assert torch.equal(second[name], tensor), name
+        assert last()["callbacks"]["FiniteLoss"] == {"skipped": 2}
+
+
 @pytest.mark.slow
 def test_torchrun_on_two_machines():
     args = [*FIT, "--config=trainer/multinode.yaml", "--trainer.devices=1", "--data.batch_size=2",

@@ -276,6 +276,7 @@ def test_missing_file_is_found_before_anything_starts(files, tmp_path):
 RANKS = """
 import sys
 import lightning.pytorch as L, torch
+from lightning_rnnattn.cli.processes import leave_process_group
 from lightning_rnnattn.data import TextDataModule
 
 class Toy(L.LightningModule):
@@ -299,6 +300,8 @@ data = TextDataModule(sys.argv[1], batch_size=2, seq_len=3)
 trainer = L.Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, logger=False,
     enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
 trainer.fit(Toy(), data)
+del trainer, data
+leave_process_group()
 """
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from lightning_rnnattn.data import TextDataModule
+from lightning_rnnattn.data import ClassifiedDataModule, TextDataModule, TokenBatch
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -21,8 +21,12 @@ class Recorder(L.LightningModule):
         self.seen = []
 
     def training_step(self, batch, batch_idx):
-        self.seen.append((self.current_epoch, batch_idx, batch.is_first, batch.tokens.tolist(), batch.mask.tolist()))
-        return (self.weight - batch.tokens.double().mean()) ** 2
+        if isinstance(batch, TokenBatch):
+            tokens, rest = batch.tokens, (batch.is_first, batch.mask.tolist())
+        else:
+            tokens, rest = batch.inputs.values, (batch.indices, batch.counts.tolist())
+        self.seen.append((self.current_epoch, batch_idx, tokens.tolist(), *rest))
+        return (self.weight - tokens.double().mean()) ** 2
 
     def validation_step(self, batch):
         pass
@@ -72,20 +76,31 @@ def test_trains_without_text_for_validation(tmp_path):
     assert run(TextDataModule(str(tmp_path / "text.txt"), batch_size=2, seq_len=8), max_epochs=1).seen
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"max_epochs": 3},
-        {"max_steps": 9},
-        {"max_epochs": 3, "limit_train_batches": 2},
-        {"max_epochs": 2, "limit_train_batches": 0.7},
-        {"max_epochs": 2, "val_check_interval": 2},
-        {"max_epochs": 2, "limit_val_batches": 0},
-    ],
-    ids=str,
+ARGUMENTS = (
+    {"max_epochs": 3},
+    {"max_steps": 9},
+    {"max_epochs": 3, "limit_train_batches": 2},
+    {"max_epochs": 2, "limit_train_batches": 0.7},
+    {"max_epochs": 2, "val_check_interval": 2},
+    {"max_epochs": 2, "limit_val_batches": 0},
 )
+
+
+def assert_every_checkpoint_goes_on(data, folder, arguments):
+    whole = run(data(), [SaveAtEveryChance(folder)], **arguments)
+    checkpoints = sorted(folder.glob("*.ckpt"))
+    assert len(checkpoints) > len(whole.seen)
+    for path in checkpoints:
+        step = int(path.name[:2])
+        resumed = run(data(), ckpt_path=path, **arguments)
+        assert resumed.seen == whole.seen[step:], path.name
+        assert torch.equal(resumed.weight, whole.weight), path.name
+    return whole.seen
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS, ids=str)
 @pytest.mark.parametrize(("size", "std"), [(27, 0.0), (60, 3.0)])
-def test_resumes_exactly(tmp_path: Path, arguments, size, std):
+def test_a_stream(tmp_path: Path, arguments, size, std):
     text = tmp_path / "text.txt"
     # The smaller has 27 pairs in 2 rows: 4 batches, the last of them masked.
     text.write_text("".join(chr(0x100 + i) for i in range(size)))
@@ -93,11 +108,17 @@ def test_resumes_exactly(tmp_path: Path, arguments, size, std):
     def data():
         return TextDataModule(str(text), str(text), batch_size=2, seq_len=4, seq_len_std=std)
 
-    whole = run(data(), [SaveAtEveryChance(tmp_path)], **arguments)
-    checkpoints = sorted(tmp_path.glob("*.ckpt"))
-    assert len(checkpoints) > len(whole.seen)
-    for path in checkpoints:
-        step = int(path.name[:2])
-        resumed = run(data(), ckpt_path=path, **arguments)
-        assert resumed.seen == whole.seen[step:], path.name
-        assert torch.equal(resumed.weight, whole.weight), path.name
+    assert_every_checkpoint_goes_on(data, tmp_path, arguments)
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS, ids=str)
+def test_examples(tmp_path: Path, arguments):
+    table = tmp_path / "labels.txt"
+    table.write_text("".join(f"{i % 2} {chr(97 + i)} a\n" for i in range(11)))
+
+    def data():
+        return ClassifiedDataModule(str(table), str(table), batch_size=3)
+
+    seen = assert_every_checkpoint_goes_on(data, tmp_path, arguments)
+    orders = [[batch[2:] for batch in seen if batch[0] == epoch] for epoch in (0, 1)]
+    assert orders[0] != orders[1], "an epoch has the order of the one before"
