@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from harness import environment, parser, save, table
 
-from lightning_rnnattn import LSTM, Attention, LanguageModel, ScaledDotScore, TinyShakespeare
+from lightning_rnnattn import LSTM, Attention, LanguageModel, ScaledDotScore, TinyShakespeare, TokenEmbedding
 from lightning_rnnattn.callbacks import (
     AttentionMap,
     BestCheckpoint,
@@ -74,7 +74,11 @@ def run(make: Callable[[], list[L.Callback]], data: TinyShakespeare, steps: int)
     L.seed_everything(1, verbose=False)
     attention = {"score": ScaledDotScore, "num_heads": 4, "window": 64}
     model = LanguageModel(
-        data.vocab_size, 64, rnn=partial(LSTM, hidden_size=256), attention=partial(Attention, **attention), dropout=0.1
+        data.vocab_size,
+        partial(TokenEmbedding, embedding_size=64, dropout=0.1),
+        rnn=partial(LSTM, hidden_size=256),
+        attention=partial(Attention, **attention),
+        dropout=0.1,
     )
     callbacks = make()
     clock, times = Clock(callbacks), [0.0, 0.0]

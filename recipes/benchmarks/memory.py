@@ -24,7 +24,7 @@ def train(name: str, context: int) -> float:
     torch.manual_seed(0)
     score = SCORES[name]
     attention = None if score is None else partial(Attention, score=score, window=context)
-    model = LanguageModel(VOCABULARY, 128, rnn=partial(LSTM, hidden_size=HIDDEN), attention=attention)
+    model = LanguageModel(VOCABULARY, rnn=partial(LSTM, hidden_size=HIDDEN), attention=attention)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     past = None
     for _ in range(STEPS):
