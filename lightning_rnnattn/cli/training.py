@@ -7,9 +7,11 @@ import sys
 import warnings
 from argparse import ArgumentError
 from dataclasses import replace
+from functools import partial
 from pkgutil import resolve_name
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -41,11 +43,11 @@ from lightning_rnnattn.cli.early import EarlyOptions, early_options, import_modu
 from lightning_rnnattn.cli.instantiators import DataInstantiator, ModelInstantiator, optional_model_arguments
 from lightning_rnnattn.cli.messages import short_message
 from lightning_rnnattn.cli.nulls import check_nulls
-from lightning_rnnattn.cli.parser import Parser
 from lightning_rnnattn.cli.processes import AGAIN, exit_code, leave_process_group, lost_process, speak_for_others
 from lightning_rnnattn.data.examples import ExampleDataModule
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.modules import SequenceModule
+from lightning_rnnattn.spec import spec
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "fit": {
@@ -146,7 +148,7 @@ class TrainingCLI(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Makes a parser whose `--config` also finds what the package ships."""
-        parser = Parser(**kwargs)
+        parser = LightningArgumentParser(**kwargs)
         parser.add_argument(
             "-c", "--config", action=ConfigFile, help="A YAML file, or a shipped one's name; repeatable."
         )
@@ -183,6 +185,10 @@ class TrainingCLI(LightningCLI):
             if self._other_data():  # whose class shares argument names with the checkpoint's, but not their values
                 self._parser(self.command).set_defaults({"data": None})
                 self.config = parser.parse_args(args)
+            if partials := _partials(
+                self.config[self.command].model
+            ):  # defaults in Python, which jsonargparse cannot write down
+                self.config = parser.parse_object({self.command: {"model": partials}}, self.config)
         except ArgumentError as error:
             raise UserError(short_message(str(error), self._parser(self.command))) from error
         for key in ("model", "data", "trainer.callbacks", "trainer.logger"):
@@ -268,3 +274,14 @@ class TrainingCLI(LightningCLI):
         if subcommand == "fit" and self.early.ckpt_path not in (None, REQUEUED) and kwargs["ckpt_path"]:
             go_on_logging(self.trainer, kwargs["ckpt_path"])
         return kwargs
+
+
+def _partials(chosen: Namespace) -> dict[str, Any]:
+    """The partials among what a class is made from, and among what that is made from, in plain data."""
+    found: dict[str, Any] = {}
+    for name, value in vars(chosen.get("init_args", Namespace())).items():
+        if isinstance(value, partial):
+            found[name] = spec(value, name)
+        elif isinstance(value, Namespace) and "class_path" in value and (inner := _partials(value)):
+            found[name] = inner
+    return {"class_path": chosen.class_path, "init_args": found} if found else {}
