@@ -10,14 +10,15 @@ from lightning_rnnattn.callbacks.run import logs_now
 
 
 class Throughput(Callback):
-    """Log ``tokens_per_second`` and ``data_wait``, to the loggers and, the former, to the progress bar.
+    """Log ``tokens_per_second``, ``samples_per_second`` and ``data_wait``; the first is in the progress bar, too.
 
-    Both are over the steps since they were last logged, without the time of validations and of saving checkpoints.
-    Tokens are those of all processes; ``data_wait`` is the share of time (0 to 1) from the end of a step until the next
-    batch is on the device. Nothing waits for the device between two logs.
+    All are over the steps since they were last logged, without the time of validations and of saving checkpoints.
+    Tokens and samples are those of all processes; ``data_wait`` is the share of time (0 to 1) from the end of a step
+    until the next batch is on the device. Nothing waits for the device between two logs.
 
     Protocol: the module has ``num_tokens(batch)``, an int or a scalar tensor; without it, ``batch.mask`` says which
-    tokens count, True for those that do; without either, only ``data_wait`` is logged.
+    tokens count, True for those that do. ``batch.counts`` says which samples count; without it, each row of the mask is
+    one. What is not known is not logged.
 
     Args:
         every_n_steps: how often to log; None means the trainer's ``log_every_n_steps``.
@@ -28,7 +29,7 @@ class Throughput(Callback):
         self._restart()
 
     def _restart(self) -> None:
-        self._tokens: Any = 0
+        self._totals: dict[str, Any] = {}
         self._busy = 0.0
         self._waited = 0.0
         self._step_started = 0.0
@@ -48,18 +49,19 @@ class Throughput(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
         """The step is made; log at the interval."""
-        tokens = self._count(pl_module, batch)
-        self._tokens = None if tokens is None or self._tokens is None else self._tokens + tokens
+        for name, count in _counts(pl_module, batch).items():
+            self._totals[name] = self._totals.get(name, 0) + count
         logs = logs_now(trainer, self.every_n_steps)
-        total = int(self._tokens) if logs and self._tokens is not None else 0  # waits for the device: part of the time
+        totals = {name: int(total) for name, total in self._totals.items()} if logs else {}  # waits for the device
         self._step_ended = time.perf_counter()
         self._busy += self._step_ended - self._step_started
         if logs:
             seconds = self._busy + self._waited
-            if self._tokens is not None:
-                pl_module.log("tokens_per_second", total * trainer.world_size / seconds, prog_bar=True, batch_size=1)
+            for name, total in totals.items():
+                rate = total * trainer.world_size / seconds
+                pl_module.log(f"{name}_per_second", rate, prog_bar=name == "tokens", batch_size=1)
             pl_module.log("data_wait", self._waited / seconds, batch_size=1)
-            self._tokens, self._busy, self._waited = 0, 0.0, 0.0
+            self._totals, self._busy, self._waited = {}, 0.0, 0.0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A validation is not waiting for data."""
@@ -69,10 +71,18 @@ class Throughput(Callback):
         """Nor is saving a checkpoint."""
         self._step_ended = None
 
-    @staticmethod
-    def _count(module: LightningModule, batch: Any) -> Any:
-        count: Any = getattr(module, "num_tokens", None)
-        if count is not None:
-            return count(batch)
-        mask = getattr(batch, "mask", None)
-        return None if mask is None else mask.sum()
+
+def _counts(module: LightningModule, batch: Any) -> dict[str, Any]:
+    """How many tokens and samples a batch has, where that is known."""
+    mask, counts = getattr(batch, "mask", None), getattr(batch, "counts", None)
+    found: dict[str, Any] = {}
+    count: Any = getattr(module, "num_tokens", None)
+    if count is not None:
+        found["tokens"] = count(batch)
+    elif mask is not None:
+        found["tokens"] = mask.sum()
+    if counts is not None:
+        found["samples"] = counts.sum()
+    elif mask is not None:
+        found["samples"] = len(mask)
+    return found

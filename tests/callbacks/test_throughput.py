@@ -56,6 +56,8 @@ def test_tokens_per_second_and_waiting(fit, tmp_path, slow):
     assert [(float(row["tokens_per_second"]), float(row["data_wait"])) for row in rows(tmp_path)] == [
         (pytest.approx(44 / (6 + wait)), pytest.approx(wait / (6 + wait))) for wait in [1, 2, 1, 2, 1, 2, 1, 2]
     ]
+    ratios = [float(row["tokens_per_second"]) / float(row["samples_per_second"]) for row in rows(tmp_path)]
+    assert ratios == pytest.approx([44 / 4] * 8)  # two rows a batch
     assert [int(row["step"]) for row in rows(tmp_path)] == [1, 3, 5, 7, 9, 11, 13, 15]
     assert "tokens_per_second" in trainer.progress_bar_metrics
     assert "data_wait" not in trainer.progress_bar_metrics
