@@ -19,6 +19,9 @@ HEADER = """\
 Made by `lightning_rnnattn ledger` from the `run.json` of each run; no number is written by hand. A value is the mean
 over seeds, with the standard deviation where there are several. Published figures are those of `published.csv`.
 """
+PLACES = ("_files", "_source", "_target", "_images", "folder", "dataset", "cache_dir")
+"""Endings of settings that say where data are."""
+
 COLUMNS = ("run", "metric", "value", "published", "difference", "seeds", "parameters", "steps", "time", "hardware")
 
 
@@ -132,7 +135,7 @@ def table(found: Sequence[Result], published: Sequence[Figure]) -> str:
         rows.append(_row(group, figure))
         if figure is not None:
             sources[f"`{figure.recipe}`, {figure.metric} {figure.value:.4g}: {figure.source}"] = None
-        commits[str(group[0].record["commit"])] = None
+        commits[group[0].record["commit"] or "unknown"] = None
     lines = [_line(COLUMNS), _line(["---"] * len(COLUMNS)), *map(_line, rows)]
     lines.append(f"\nMeasured at commit {', '.join(commits)}.")
     if sources:
@@ -188,7 +191,7 @@ def _settings(command: str) -> tuple[str, tuple[str, ...]]:
         if name in ("--config", "-c"):
             configs.append(value.removeprefix("recipes/").removeprefix("configs/"))
         elif name.startswith(("--model", "--trainer.max_", "--trainer.limit_", "--trainer.precision")) or (
-            name.startswith("--data.") and not name.endswith(("_files", "dataset", "cache_dir"))
+            name.startswith("--data.") and not name.endswith(PLACES)
         ):
             flags.append(f"{name}={value}")
     return " + ".join(configs) or command.split()[0], tuple(flags)
