@@ -185,9 +185,8 @@ class TrainingCLI(LightningCLI):
             if self._other_data():  # whose class shares argument names with the checkpoint's, but not their values
                 self._parser(self.command).set_defaults({"data": None})
                 self.config = parser.parse_args(args)
-            if partials := _partials(
-                self.config[self.command].model
-            ):  # defaults in Python, which jsonargparse cannot write down
+            # Defaults in Python, which jsonargparse cannot write down.
+            if partials := _partials(self.config[self.command].model):
                 self.config = parser.parse_object({self.command: {"model": partials}}, self.config)
         except ArgumentError as error:
             raise UserError(short_message(str(error), self._parser(self.command))) from error

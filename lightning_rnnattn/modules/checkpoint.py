@@ -89,13 +89,8 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> L.Lightn
         module = L.LightningModule.load_from_checkpoint(source, map_location=map_location, weights_only=True)
     except UserError:
         raise
-    except (
-        ArgumentError,
-        ValueError,
-        RuntimeError,
-        TypeError,
-        KeyError,
-    ) as error:  # arguments, or weights, that the class does not have
+    except (ArgumentError, ValueError, RuntimeError, TypeError, KeyError) as error:
+        # Arguments, or weights, that the class does not have.
         raise UserError(f"{path}: does not fit {hparams['_class_path']}: {_innermost(error)}") from error
     return module.eval()
 
