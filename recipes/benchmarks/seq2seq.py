@@ -172,10 +172,10 @@ def beside_joeynmt(hidden: int, device: str, seconds: float, at_least: int) -> d
     batch = (source, lengths, inputs, target)
     ours, theirs = partial(summed_loss, model), peer.loss
     losses = {"loss": ours(*batch).item(), "JoeyNMT's loss": theirs(*batch).item()}
-    calls = {"tokens/s": trainer(model, ours, *batch), "JoeyNMT": trainer(peer.model, theirs, *batch)}
+    calls = {"ours, tokens/s": trainer(model, ours, *batch), "JoeyNMT": trainer(peer.model, theirs, *batch)}
     times = interleave(calls, seconds=seconds, at_least=at_least)
     speed = {name: BATCH * LENGTH / taken.median for name, taken in times.items()}
-    return {"hidden": hidden, **speed, "JoeyNMT / ours": times["JoeyNMT"].over(times["tokens/s"]), **losses}
+    return {"hidden": hidden, **speed, "ours / JoeyNMT": times["JoeyNMT"].over(times["ours, tokens/s"]), **losses}
 
 
 def main() -> None:
