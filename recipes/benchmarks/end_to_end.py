@@ -25,7 +25,7 @@ import yaml
 from harness import environment, parser, save, table
 from peers import JOEYNMT
 
-BATCH, VOCAB, EMBEDDING, EVERY = 64, 10_000, 256, 10
+BATCH, VOCAB, EMBEDDING, EVERY = 64, 10_000, 256, 5
 SIDES = (("source", "de"), ("target", "en"))
 
 
@@ -39,6 +39,7 @@ def ours(hidden: int, steps: int, data: Path, out: Path, device: str) -> list[fl
             embedding_size=EMBEDDING,
             encoder=_class("LSTM", hidden_size=hidden // 2, bidirectional=True),
             decoder=_class("InputFeedingDecoder", rnn=_class("LSTM", hidden_size=hidden), attention=attention),
+            optimizer=_class("Adam", lr=0.001),
         ),
         "data": _class(
             "PairDataModule",
@@ -118,11 +119,12 @@ def main() -> None:
         data = options.data or random_text(Path(folder))
         for hidden in (32,) if options.quick else (128, 512):
             said: dict[str, list[float]] = {name: [] for name in commands}
-            for turn in range(1 if options.quick else 2):
+            turns, steps = (1, 2 * EVERY) if options.quick else (2, 6 * EVERY)
+            for turn in range(turns):
                 for name, run in commands.items():
                     out = Path(folder) / f"{name}-{hidden}-{turn}"
                     out.mkdir()
-                    said[name] += run(hidden, 2 * EVERY if options.quick else 5 * EVERY, data, out, options.device)[1:]
+                    said[name] += run(hidden, steps, data, out, options.device)[1:]
             row = {"hidden": hidden, **{name: statistics.median(rates) for name, rates in said.items()}}
             rows.append({**row, "ours / JoeyNMT": row["ours"] / row["JoeyNMT"]} if JOEYNMT else row)
     numbers = [[f"{x:,.2f}" if isinstance(x, float) else str(x) for x in row.values()] for row in rows]
