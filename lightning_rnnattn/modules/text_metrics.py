@@ -70,6 +70,11 @@ class _SacreMetric(TextMetric):
         score = self._metric._compute_score_from_stats(self.statistics.tolist()).score
         return torch.tensor(score, device=self.device)
 
+    def reset(self) -> None:
+        """Forgets all texts."""
+        super().reset()
+        self._num_references.clear()
+
 
 class BLEU(_SacreMetric):
     """BLEU of the corpus (Papineni et al. 2002), by sacrebleu.

@@ -79,6 +79,10 @@ def test_the_signature_is_logged_once(monkeypatch):
     metric.update(["a"], [["a", "b"]])
     metric.compute()
     assert lines.pop().startswith("ChrF: nrefs:var|")
+    metric.reset()
+    metric.update(["a b"], [["a b", "a"]])
+    metric.compute()
+    assert lines.pop().startswith("ChrF: nrefs:2|")
     assert lines[0].startswith("BLEU: nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.")
     assert lines[1].startswith("ChrF: nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.")
 
