@@ -153,7 +153,7 @@ def _written(config: dict[str, Any], path: Path) -> str:
 def _run(*arguments: str) -> None:
     done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(done.stderr)
+        sys.exit(f"{arguments[0]} ended with status {done.returncode}\n{done.stderr}")
 
 
 if __name__ == "__main__":

@@ -93,10 +93,11 @@ def main() -> None:
         ):
             calls, same = make(our_model(hidden).to(options.device), options.device)
             times = interleave(calls, seconds=1 if options.quick else 20)
-            row = {"hidden": hidden, "what": f"{what}, {unit}", "same": f"{same:.0%}"}
-            row.update({who: count / taken.median for who, taken in times.items()})
+            row = {"hidden": hidden, "what": f"{what}, {unit}", "ours": count / times["ours"].median}
             if YOYODYNE:
+                row["Yoyodyne"] = count / times["Yoyodyne"].median
                 row["ours / Yoyodyne"] = times["Yoyodyne"].over(times["ours"])
+                row["same"] = f"{same:.0%}"
             rows.append(row)
     numbers = [
         [

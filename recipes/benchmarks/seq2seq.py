@@ -199,17 +199,13 @@ def main() -> None:
             attention, rnn = partial(Attention, score=AdditiveScore), partial(LSTM, hidden_size=hidden)
             ours = decoder(EMBEDDING, 2 * hidden, rnn=rnn, attention=attention).to(options.device)
             plain = Plain(wiring, hidden).to(options.device)
+            network, plain_network = (Network(each, hidden).to(options.device) for each in (ours, plain))
             calls = {
                 "decoder": decoding_only(ours, memory, inputs, mask),
                 "plain decoder": decoding_only(plain, memory, inputs, mask),
                 "products": products(plain, options.device),
-                **{
-                    name: trainer(network, network.loss, source, target, mask)
-                    for name, network in (
-                        ("training", Network(ours, hidden).to(options.device)),
-                        ("plain training", Network(plain, hidden).to(options.device)),
-                    )
-                },
+                "training": trainer(network, network.loss, source, target, mask),
+                "plain training": trainer(plain_network, plain_network.loss, source, target, mask),
             }
             times = interleave(calls, **effort)
             ratios = {
@@ -237,8 +233,8 @@ def main() -> None:
     if peers:
         numbers = [[f"{x:,.2f}" if isinstance(x, float) else str(x) for x in row.values()] for row in peers]
         print(f"Beside JoeyNMT, input feeding, whole modules\n\n{table(list(peers[0]), numbers)}\n")
-    results_of_all = {"environment": environment(options.device), "rows": results, "JoeyNMT": peers}
-    print(f"wrote {save('seq2seq', options.out, results_of_all)}")
+    saved = {"environment": environment(options.device), "rows": results, "JoeyNMT": peers}
+    print(f"wrote {save('seq2seq', options.out, saved)}")
 
 
 if __name__ == "__main__":
