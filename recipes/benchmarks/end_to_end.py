@@ -84,7 +84,7 @@ def joeynmt(hidden: int, steps: int, data: Path, out: Path, device: str) -> list
         "training": {
             "optimizer": "adam",
             "learning_rate": 0.001,
-            "scheduling": "exponential",  # once an epoch; it needs one, and torch has left its default behind
+            "scheduling": "exponential",  # it needs one; this acts once an epoch
             "batch_size": BATCH,
             "normalization": "tokens",
             "updates": steps,
