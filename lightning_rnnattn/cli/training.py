@@ -249,7 +249,9 @@ class TrainingCLI(LightningCLI):
         os.environ.update(TTY_COMPATIBLE="0", WANDB_SILENT="true")
 
     def before_fit(self) -> None:
-        """Loads what `--init_from` names."""
+        """Makes an optimizer, for what it refuses to be said before loggers begin; loads what `--init_from` names."""
+        if isinstance(self.model, SequenceModule):
+            SequenceModule.configure_optimizers(self.model)
         if self.checkpoint.weights is not None:
             load_weights(self.model, self.checkpoint.weights, str(self.early.init_from))
             self.checkpoint = replace(self.checkpoint, weights=None)  # their memory is free from here

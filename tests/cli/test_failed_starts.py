@@ -1,4 +1,4 @@
-"""A start that fails on its data leaves nothing: no folder of a run that never was."""
+"""A start that fails leaves nothing: no folder of a run that never was."""
 
 import struct
 
@@ -57,6 +57,10 @@ STARTS = {
         f"--model=SequenceClassifier {RNN} --model.input=Features --data=MNIST --data.folder=mnist",
         "mnist/train-images-idx3-ubyte has 8 images, and mnist/train-labels-idx1-ubyte has 7 labels",
     ),
+    "a rate that the optimizer refuses": (
+        f"{PAIRS} --model.optimizer=Adam --model.optimizer.lr=-1",
+        "model.optimizer: Invalid learning rate: -1.0",
+    ),
 }
 LOGGERS = {
     "CSV": [],
@@ -81,7 +85,7 @@ def left_behind(workdir, samples, fails):
 
 
 @pytest.mark.parametrize("what", STARTS)
-def test_broken_data(left_behind, what):
+def test_a_start_that_fails(left_behind, what):
     flags, message = STARTS[what]
     line, left = left_behind(*flags.split())
     assert line.startswith(message)
