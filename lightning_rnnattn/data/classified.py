@@ -62,7 +62,7 @@ class ClassifiedDataModule(LabelledDataModule):
         UserError: if ``separator`` is empty.
     """
 
-    ways = ExampleDataModule.ways | {"train": "data.train_files or data.dataset"}  # noqa: RUF012  (a ClassVar there)
+    ways = ExampleDataModule.ways | {"train": "data.train_files or data.dataset"}
 
     def __init__(
         self,

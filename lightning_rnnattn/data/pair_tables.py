@@ -30,7 +30,7 @@ class PairTableDataModule(BasePairDataModule):
         options: see `BasePairDataModule`.
     """
 
-    ways = ExampleDataModule.ways | {"train": "data.train_files or data.dataset"}  # noqa: RUF012  (a ClassVar there)
+    ways = ExampleDataModule.ways | {"train": "data.train_files or data.dataset"}
 
     def __init__(
         self,

@@ -133,8 +133,8 @@ class TextDataModule(RecordedDataModule):
                 self._tokenizer = train_tokenizer(spec, self._part("train"), self.cache_dir)
             else:
                 raise UserError(
-                    "there is no text to train the tokenizer on: give data.train_files or data.dataset, or a checkpoint's"
-                    " tokenizer (in Python: data.tokenizer = model.tokenizer)"
+                    "there is no text to train the tokenizer on: give data.train_files or data.dataset, or a"
+                    " checkpoint's tokenizer (in Python: data.tokenizer = model.tokenizer)"
                 )
         return self._tokenizer
 
