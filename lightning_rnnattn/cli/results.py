@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning_rnnattn.errors import UserError
 
+CONFIG = ("--config", "-c")
 SILENT = re.compile(
     r"--(seed_everything|ckpt_path|quiet|import|data\.cache_dir"
     r"|trainer\.(logger|enable_|accelerator|devices|num_nodes|default_root_dir|log_every_n_steps)).*"
@@ -66,7 +67,7 @@ def read_records(folder: Path) -> Iterator[dict[str, Any]]:
 
 def results(record: dict[str, Any]) -> Iterator[Result]:
     """The metrics of a run: of its best validation, and of each evaluation since."""
-    recipe, flags = _settings(record["command"])
+    recipe, flags = _settings(*record.get("continues", ()), record["command"])  # the first records had none
     for name, value in record["best"].items():
         yield Result(recipe, flags, (), name, value, record["commit"], record)
     for evaluation in record["evaluations"]:
@@ -77,15 +78,20 @@ def results(record: dict[str, Any]) -> Iterator[Result]:
             yield Result(recipe, flags, test_flags, name, value, evaluation["commit"], record)
 
 
-def _settings(command: str) -> tuple[str, tuple[str, ...]]:
-    """The configs in a command, and its other settings; in which folders files are is nobody's business."""
-    configs, flags = [], []
-    for name, value in _options(shlex.split(command)[1:]):
-        if name in ("--config", "-c"):
-            configs.append(re.sub(r"^(.*/)?(recipes|configs)/", "", value))
-        elif not SILENT.fullmatch(name):
-            flags.append(f"{name}={_FOLDERS.sub('', value)}" if value else name)
-    return " + ".join(configs) or command.split()[0], tuple(flags)
+def _settings(*commands: str) -> tuple[str, tuple[str, ...]]:
+    """The configs in a run's commands, and its other settings; in which folders files are is nobody's business."""
+    settings: list[tuple[str, str]] = []
+    for command in commands:
+        given = list(_options(shlex.split(command)[1:]))
+        changed = {name for name, _ in given}
+        settings = [(name, value) for name, value in settings if name not in changed] + given
+    configs = [re.sub(r"^(.*/)?(recipes|configs)/", "", value) for name, value in settings if name in CONFIG]
+    flags = [
+        f"{name}={_FOLDERS.sub('', value)}" if value else name
+        for name, value in settings
+        if name not in CONFIG and not SILENT.fullmatch(name)
+    ]
+    return " + ".join(configs) or commands[0].split()[0], tuple(flags)
 
 
 def _options(words: Iterable[str]) -> Iterator[tuple[str, str]]:

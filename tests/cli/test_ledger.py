@@ -138,6 +138,14 @@ def test_a_figure_may_be_of_settings_of_its_own():
     assert "val_loss 4.5 (published 4, +0.5; published 5, -0.5)" in metrics(right, published=two)
 
 
+def test_a_run_that_was_resumed_is_of_its_first_commands_recipe():
+    resumed = {**RECORD, "continues": [f"{RECORD['command']} --trainer.max_steps 9"], "evaluations": []}
+    [row] = cells({**resumed, "command": "fit --ckpt_path last"})
+    assert row[0] == f"{RUN} `--trainer.max_steps=9`"
+    [row] = cells({**resumed, "command": "fit --ckpt_path last --trainer.max_steps=20"})
+    assert row[0] == f"{RUN} `--trainer.max_steps=20`"
+
+
 def test_runs_on_other_files_are_not_one_more_seed():
     test = {**RECORD["evaluations"][0], "command": "test --ckpt_path best.ckpt --data.test_files a/x.txt"}
     other = {**test, "command": "test --ckpt_path best.ckpt --data.test_files a/y.txt"}
@@ -158,6 +166,7 @@ def test_runs_and_their_tests_leave_what_the_ledger_needs(fit, small, capsys, wo
         main(["test", "--ckpt_path", checkpoint, "--trainer.limit_test_batches=2", *flags])
     first, record = (json.loads(Path(f"runs/mine/version_{i}/run.json").read_text()) for i in (0, 1))
     assert first["seed"] == "3"
+    assert (first["continues"], record["continues"]) == ([], [first["command"]])
     assert (first["steps"], record["steps"]) == (2, 3)
     saved = torch.load("runs/mine/version_0/checkpoints/last.ckpt", weights_only=True)["callbacks"]["RunRecord"]
     assert record["seconds"] > saved["seconds"] > 0  # those of the run that it went on with count
