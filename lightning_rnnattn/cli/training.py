@@ -88,8 +88,8 @@ def run(command: str, args: list[str]) -> None:
     except RuntimeError as error:
         if not lost_process(error):
             raise
-        sys.stderr.write("error: another process of this run has ended; go on from its last checkpoint with the same"
-                         " command and --ckpt_path last\n")  # fmt: skip
+        sys.stderr.write("error: another process of this run has ended: see what it says; if it had begun to train, go"
+                         " on from its last checkpoint with the same command and --ckpt_path last\n")  # fmt: skip
         sys.stderr.flush()
         os._exit(AGAIN)  # the group is broken: nothing that waits for it may be called
     leave_process_group()
@@ -100,6 +100,8 @@ def run(command: str, args: list[str]) -> None:
 def _silence(command: str) -> None:
     """Leaves out what Lightning says that no user of this program can act upon."""
     warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)` is deprecated")
+    # What a data module without validation data says to Lightning.
+    warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
     # Every module of this package has the hook, but only a strategy that shards uses it.
     warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback with a model that overrides")
     if command != "fit":

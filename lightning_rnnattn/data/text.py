@@ -159,22 +159,6 @@ class TextDataModule(RecordedDataModule):
             self._arrays[split] = token_array(self._part(split), self.tokenizer, self.cache_dir)
         return self._arrays[split]
 
-    def prepare_data(self) -> None:
-        """Find the files of the run, so that a missing one is reported before anything is set up.
-
-        Nothing is encoded here: every process asks the cache when it needs a split, and one of them does the work.
-        """
-        stage = self.trainer.state.fn if self.trainer is not None else None
-        if stage == "fit":
-            self._part("train")
-            self._has_val()
-        if stage == "validate":
-            self._part("val")
-        if stage == "test":
-            self._part("test")
-        if stage == "predict":
-            self._documents()
-
     def train_dataloader(self) -> TokenBatches:
         """The training stream from its beginning."""
         batches = self._batches("train", self.batch_size, self.seq_len_std)
@@ -185,8 +169,8 @@ class TextDataModule(RecordedDataModule):
         return batches
 
     def val_dataloader(self) -> TokenBatches | list[TokenBatches]:
-        """The validation stream; nothing where there is no text for it."""
-        return self._batches("val", self.eval_batch_size) if self._has_val() else []
+        """The validation stream; nothing where there is no text for it, and a fit does without."""
+        return self._batches("val", self.eval_batch_size) if self._has_val() or self.run == "validate" else []
 
     def test_dataloader(self) -> TokenBatches:
         """The test stream."""
@@ -226,7 +210,8 @@ class TextDataModule(RecordedDataModule):
         return find_files(self.predict_files, "data.predict_files")
 
     def _batches(self, split: Split, batch_size: int, seq_len_std: float = 0.0) -> TokenBatches:
+        tokens = self.tokens(split)
         try:
-            return TokenBatches(self.tokens(split), batch_size, self.seq_len, seq_len_std, **self.place)
+            return TokenBatches(tokens, batch_size, self.seq_len, seq_len_std, **self.place)
         except UserError as error:
             raise UserError(f"{split}: {error}") from error
