@@ -90,6 +90,19 @@ def test_bad_settings():
             make()
 
 
+@pytest.mark.parametrize(
+    ("layer", "before", "x"),
+    [
+        (TokenEmbedding(9, 20, dropout=0.3), "embedding", torch.randint(9, (3, 8))),
+        (Features(20, dropout=0.3), "projection", torch.randn(3, 8, 20)),
+        (Features(4, 20, dropout=0.3), "projection", torch.randn(3, 8, 4)),
+    ],
+)
+def test_dropout_drops_features(layer, before, x, assert_drops):
+    model = torch.nn.Sequential(layer, torch.nn.Identity())
+    assert_drops(model, lambda: model(x), 0.3, before=getattr(layer, before), behind=model[1])
+
+
 def test_locked_dropout_drops_a_feature_of_a_sequence_at_every_element():
     layer = TokenEmbedding(9, 20, locked_dropout=0.5)
     kept = layer(torch.randint(9, (3, 8))) != 0

@@ -104,15 +104,36 @@ def test_residual_of_a_single_layer(cell):
     assert not rnn(x, None, lengths)[0][:, T - 1 :].any()
 
 
-def test_layer_norm_and_dropout_lie_between_layers():
-    rnn = Elman(D, N, num_layers=2, layer_norm=True, dropout=0.5)
+def test_layer_norm_lies_between_layers():
+    rnn = Elman(D, N, num_layers=2, layer_norm=True)
     x = torch.randn(B, T, D)
     with torch.no_grad():
         rnn.norms[0].weight.fill_(3.0)
     first, _ = rnn.kernels[0](x)
     second, _ = rnn.kernels[1](torch.nn.functional.layer_norm(first, (N,)) * 3)
-    torch.testing.assert_close(rnn.eval()(x)[0], second)
-    assert not torch.allclose(rnn.train()(x)[0], second)
+    torch.testing.assert_close(rnn(x)[0], second)
+
+
+PEERS = [torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN, partial(torch.nn.RNN, nonlinearity="relu")]
+
+
+@pytest.mark.parametrize(("cell", "peer"), list(zip(KERNELS, PEERS, strict=True)))
+def test_dropout_within_a_kernel_is_torchs_own(cell, peer):
+    rnn, kernel = cell(D, N, num_layers=2, dropout=0.3), peer(D, N, num_layers=2, dropout=0.3, batch_first=True)
+    kernel.load_state_dict(rnn.kernels[0].state_dict())
+    x = torch.randn(B, T, D)
+    torch.manual_seed(3)
+    output, _ = rnn(x)
+    torch.manual_seed(3)
+    assert torch.equal(output, kernel(x)[0])
+    assert not torch.equal(output, rnn(x)[0])
+    assert torch.equal(rnn.eval()(x)[0], kernel.eval()(x)[0])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_dropout_lies_between_kernels(cell, assert_drops):
+    rnn, x = cell(D, 20, num_layers=2, layer_norm=True, dropout=0.3), torch.randn(B, T, D)
+    assert_drops(rnn, lambda: rnn(x), 0.3, before=rnn.norms[0], behind=rnn.kernels[1])
 
 
 def test_layers_of_different_sizes_are_kernels_of_their_own():
@@ -219,17 +240,20 @@ def test_step_by_step_equals_all_at_once(cell, options):
 
 
 def test_steps_drop_the_same_weights_and_features_all_along():
-    rnn = Elman(D, N, num_layers=2, weight_dropout=0.4, locked_dropout=0.3).double()
+    rnn = Elman(D, N, num_layers=2, weight_dropout=0.4, locked_dropout=0.3, dropout=0.2).double()
     x = torch.randn(B, T, D, dtype=torch.float64)
     torch.manual_seed(5)
     stepped, _ = run_steps(rnn, x, 3)
     torch.manual_seed(5)
     dropped = [torch.nn.functional.dropout(kernel.weight_hh_l0, 0.4) for kernel in rnn.kernels]
     mask = torch.nn.functional.dropout(torch.ones(B, 1, N, dtype=torch.float64), 0.3)
+    rnn(x[:, :1])  # as `run_steps` does for a state
+    masks = [mask[:, 0] * torch.nn.functional.dropout(torch.ones(B, N, dtype=torch.float64), 0.2) for _ in range(T)]
     assert any((weight == 0).any() for weight in dropped)
     assert (mask == 0).any()
     hidden, _ = functional_call(rnn.kernels[0], {"weight_hh_l0": dropped[0]}, (x,))
-    expected, _ = functional_call(rnn.kernels[1], {"weight_hh_l0": dropped[1]}, (hidden * mask,))
+    read = hidden * torch.stack(masks, dim=1)
+    expected, _ = functional_call(rnn.kernels[1], {"weight_hh_l0": dropped[1]}, (read,))
     torch.testing.assert_close(stepped, expected)
 
 

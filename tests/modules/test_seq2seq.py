@@ -139,6 +139,21 @@ def test_the_loss_is_the_nats_of_each_target_token_its_end_included():
     torch.testing.assert_close(smooth, 0.7 * expected + 0.3 * spread)
 
 
+@pytest.mark.parametrize(
+    ("before", "behind"),
+    [
+        ("source_embedding", "encoder"),
+        ("encoder", "decoder.attention.score.key_proj"),
+        ("target_embedding", "decoder.rnn"),
+        ("decoder.combine", "output"),
+    ],
+)
+def test_dropout_is_of_embeddings_of_what_was_read_and_before_the_output(before, behind, assert_drops):
+    model, source, inputs = build(DECODERS[1], dropout=0.3), *torch.randint(TOKENIZER.vocab_size, (2, 20, 6))
+    layers = map(model.get_submodule, (before, behind))
+    assert_drops(model, lambda: model(source, torch.full((20,), 6), inputs), 0.3, *layers)
+
+
 def test_rows_that_do_not_count_have_no_part_and_run_every_parameter():
     model, whole = build(), batch_of()
     total, weight = model.step(whole._replace(counts=torch.tensor([True, True, False, False])), "train")
