@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.func import functional_call
 
 from lightning_rnnattn import GRU, LSTM, RNN, Elman, MinGRU, MinLSTM, UserError
@@ -12,6 +13,7 @@ from lightning_rnnattn.layers import map_state
 from lightning_rnnattn.layers.steps import stack, unstack
 
 KERNELS = [LSTM, GRU, Elman, partial(Elman, relu=True)]
+PEERS = [nn.LSTM, nn.GRU, nn.RNN, partial(nn.RNN, nonlinearity="relu")]
 CELLS = [*KERNELS, MinGRU, MinLSTM]
 B, T, D, N = 3, 6, 4, 5
 OPTIONS = [
@@ -110,11 +112,8 @@ def test_layer_norm_lies_between_layers():
     with torch.no_grad():
         rnn.norms[0].weight.fill_(3.0)
     first, _ = rnn.kernels[0](x)
-    second, _ = rnn.kernels[1](torch.nn.functional.layer_norm(first, (N,)) * 3)
+    second, _ = rnn.kernels[1](nn.functional.layer_norm(first, (N,)) * 3)
     torch.testing.assert_close(rnn(x)[0], second)
-
-
-PEERS = [torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN, partial(torch.nn.RNN, nonlinearity="relu")]
 
 
 @pytest.mark.parametrize(("cell", "peer"), list(zip(KERNELS, PEERS, strict=True)))
@@ -197,7 +196,7 @@ def test_weight_drop_is_dropout_of_the_recurrent_matrix():
     output, _ = rnn(x)
     torch.manual_seed(3)
     kernel = rnn.kernels[0]
-    dropped = torch.nn.functional.dropout(kernel.weight_hh_l0, 0.25)
+    dropped = nn.functional.dropout(kernel.weight_hh_l0, 0.25)
     h = torch.zeros(B, N, dtype=torch.float64)
     for t in range(T):
         h = torch.tanh(x[:, t] @ kernel.weight_ih_l0.T + kernel.bias_ih_l0 + h @ dropped.T + kernel.bias_hh_l0)
@@ -245,10 +244,10 @@ def test_steps_drop_the_same_weights_and_features_all_along():
     torch.manual_seed(5)
     stepped, _ = run_steps(rnn, x, 3)
     torch.manual_seed(5)
-    dropped = [torch.nn.functional.dropout(kernel.weight_hh_l0, 0.4) for kernel in rnn.kernels]
-    mask = torch.nn.functional.dropout(torch.ones(B, 1, N, dtype=torch.float64), 0.3)
+    dropped = [nn.functional.dropout(kernel.weight_hh_l0, 0.4) for kernel in rnn.kernels]
+    mask = nn.functional.dropout(torch.ones(B, 1, N, dtype=torch.float64), 0.3)
     rnn(x[:, :1])  # as `run_steps` does for a state
-    masks = [mask[:, 0] * torch.nn.functional.dropout(torch.ones(B, N, dtype=torch.float64), 0.2) for _ in range(T)]
+    masks = [mask[:, 0] * nn.functional.dropout(torch.ones(B, N, dtype=torch.float64), 0.2) for _ in range(T)]
     assert any((weight == 0).any() for weight in dropped)
     assert (mask == 0).any()
     hidden, _ = functional_call(rnn.kernels[0], {"weight_hh_l0": dropped[0]}, (x,))
