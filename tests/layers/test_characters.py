@@ -71,6 +71,12 @@ def test_only_real_words_are_run_over():
     assert seen == [(3, C)]
 
 
+def test_dropout_drops_features_of_characters(assert_drops):
+    encoder, lengths = build(dropout=0.3), torch.full((4, 6), C)
+    characters = torch.randint(N, (4, 6, C))
+    assert_drops(encoder, lambda: encoder(characters, lengths), 0.3, before=encoder.embedding, behind=encoder.rnn)
+
+
 def test_learns_a_suffix():
     # Which words end in character 1? No word of the test is in the training data.
     torch.manual_seed(0)

@@ -118,6 +118,13 @@ def test_the_penalty_is_that_of_lin_et_al_weighted_as_the_examples_are():
         torch.testing.assert_close(model.eval().step(batch, "val"), build().eval().step(batch, "val"))
 
 
+@pytest.mark.parametrize(("before", "behind"), [("input", "rnn"), ("pooling", "output.proj")])
+def test_dropout_is_before_the_network_and_before_the_output(before, behind, assert_drops):
+    classifier, values = build(dropout=0.3), torch.randint(V, (30, 6))
+    layers = map(classifier.get_submodule, (before, behind))
+    assert_drops(classifier, lambda: classifier(values), 0.3, *layers)
+
+
 def test_where_it_looks():
     classifier, batch = build().eval(), examples_of([4, 2]).collate([0, 1], True)
     weights = classifier.attention_weights(batch.inputs.values, batch.inputs.lengths)

@@ -157,6 +157,14 @@ def test_with_a_scheme_nothing_is_predicted_that_it_forbids(output):
     assert strange(limited) == 0
 
 
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize(("before", "behind"), [("input", "rnn"), ("combine", "output.proj")])
+def test_dropout_is_before_the_network_and_before_the_output(before, behind, output, assert_drops):
+    tagger, words = build(characters=None, output=output, dropout=0.3), torch.randint(V, (10, T))
+    layers = map(tagger.get_submodule, (before, behind))
+    assert_drops(tagger, lambda: tagger(words), 0.3, *layers)
+
+
 def test_words_are_looked_up_among_their_neighbours_in_both_directions():
     tagger = build().eval()
     batch = batch_of([5, 3])
