@@ -90,6 +90,13 @@ def test_bad_settings():
             make()
 
 
+def test_ids_and_features_are_not_taken_for_each_other():
+    with pytest.raises(UserError, match="set it to Features"):
+        TokenEmbedding(4)(torch.randn(2, 3, 4))
+    with pytest.raises(UserError, match="set it to TokenEmbedding"):
+        Features(4)(torch.zeros(2, 3, dtype=torch.int64))
+
+
 def test_locked_dropout_drops_a_feature_of_a_sequence_at_every_element():
     layer = TokenEmbedding(9, 20, locked_dropout=0.5)
     kept = layer(torch.randint(9, (3, 8))) != 0
