@@ -191,8 +191,8 @@ class TrainingCLI(LightningCLI):
                 self.config = parser.parse_object({self.command: {"model": partials}}, self.config)
         except ArgumentError as error:
             message = short_message(str(error), self._parser(self.command))
-            if message.startswith("--data is missing") and self.checkpoint.defaults:
-                message += f"; {self.early.ckpt_path or self.early.init_from} has none: it was no RecordedDataModule"
+            if message.startswith("--data is missing") and self.checkpoint.shapes is not None:
+                message += f"; {self.early.ckpt_path} records none, as its data module is no RecordedDataModule"
             raise UserError(message) from error
         for key in ("model", "data", "trainer.callbacks", "trainer.logger"):
             check_nulls(self.config[self.command].get(key), key)

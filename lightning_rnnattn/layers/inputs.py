@@ -106,7 +106,7 @@ class TokenEmbedding(InputLayer):
     def forward(self, values: Tensor) -> Tensor:
         """Token ids (B, T) to (B, T, embedding_size)."""
         if values.is_floating_point():
-            raise UserError("model.input: TokenEmbedding reads token ids, and the data has features: set it to Features")
+            raise UserError("TokenEmbedding reads token ids, and the data has features: set model.input to Features")
         x = self.embedding(values)
         if self.training and self.token_dropout:
             keep = torch.empty(self.embedding.num_embeddings, 1, dtype=x.dtype, device=x.device)
@@ -163,5 +163,5 @@ class Features(InputLayer):
     def forward(self, values: Tensor) -> Tensor:
         """Features (B, T, input_size) to (B, T, output_size)."""
         if not values.is_floating_point():
-            raise UserError("model.input: Features reads features, and the data has token ids: set it to TokenEmbedding")
+            raise UserError("Features reads features, and the data has token ids: set model.input to TokenEmbedding")
         return self.dropout(self.projection(values))

@@ -187,8 +187,9 @@ class SequenceTagger(LabelModule):
         features, lengths = self._batch_features(batch), _counted(batch)
         best = self.output.decode(features, lengths, self.allowed)
         marginals = self.output.marginals(features, lengths, self.allowed)
-        probabilities = marginals.gather(-1, best.unsqueeze(-1)).squeeze(-1)
-        weights = self._batch_weights(batch, len(best)).mean(1) if self.predict_attention else None
+        probabilities = marginals.gather(-1, best.unsqueeze(-1)).squeeze(-1).cpu()
+        weights = self._batch_weights(batch, len(best)).mean(1).cpu() if self.predict_attention else None
+        best = best.cpu()
         rows: list[dict[str, Any]] = []
         for b, (index, words, counts) in enumerate(zip(batch.indices, batch.texts, batch.counts.tolist(), strict=True)):
             if not counts:

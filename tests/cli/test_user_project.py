@@ -112,7 +112,7 @@ def test_data_that_no_checkpoint_records_must_be_given_again(project, fit, fails
     last = "runs/version_0/checkpoints/last.ckpt"
     line = fails("predict", "--import=models_of_mine", f"--ckpt_path={last}")
     assert line.startswith("--data is missing: give a class")
-    assert line.endswith(f"; {last} has none: it was no RecordedDataModule")
+    assert line.endswith(f"; {last} records none, as its data module is no RecordedDataModule")
     sys.modules.pop("data_of_mine")
 
 

@@ -91,9 +91,9 @@ def test_bad_settings():
 
 
 def test_ids_and_features_are_not_taken_for_each_other():
-    with pytest.raises(UserError, match="set it to Features"):
+    with pytest.raises(UserError, match=r"set model\.input to Features"):
         TokenEmbedding(4)(torch.randn(2, 3, 4))
-    with pytest.raises(UserError, match="set it to TokenEmbedding"):
+    with pytest.raises(UserError, match=r"set model\.input to TokenEmbedding"):
         Features(4)(torch.zeros(2, 3, dtype=torch.int64))
 
 

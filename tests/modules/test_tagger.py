@@ -217,23 +217,23 @@ def test_a_batch_for_the_other_module_is_told():
     whole = ClassExamples([torch.tensor([1, 2])], torch.tensor([0])).collate([0], True)
     classifier = SequenceClassifier(V, 3)
     for run in ("step", "evaluate", "predict_step"):
-        with pytest.raises(UserError, match="gives ClassBatch.*set data to TaggedDataModule"):
+        with pytest.raises(UserError, match=r"gives ClassBatch.*set data to TaggedDataModule"):
             getattr(build(), run)(whole, "val")
-        with pytest.raises(UserError, match="gives Batch.*set data to ClassifiedDataModule"):
+        with pytest.raises(UserError, match=r"gives Batch.*set data to ClassifiedDataModule"):
             getattr(classifier, run)(batch_of([2]), "val")
 
 
 @pytest.mark.parametrize(
     ("scheme", "labels", "way"),
     [
-        (BIO(), ("B-LOC", "I-LOC", "I-ORG", "O"), "'I-ORG'.*looks like IOB1: set model.scheme to IOB1"),
-        (IOB1(), ("B-LOC", "I-ORG", "O"), "'B-LOC'.*correct the data"),
-        (IOB1(), ("B-LOC", "B-ORG", "I-ORG", "O"), "'B-LOC'.*looks like BIO: set model.scheme to BIO"),
+        (BIO(), ("B-LOC", "I-LOC", "I-ORG", "O"), "'I-ORG'.*look like IOB1: set model.scheme to IOB1"),
+        (IOB1(), ("B-LOC", "I-ORG", "O"), "'B-LOC'.*correct them"),
+        (IOB1(), ("B-LOC", "B-ORG", "I-ORG", "O"), "'B-LOC'.*look like BIO: set model.scheme to BIO"),
     ],
 )
 def test_labels_that_the_scheme_never_reaches_are_told_before_training(scheme, labels, way, tmp_path):
     tagger = unlabelled(scheme=scheme)
-    with pytest.raises(UserError, match=f"in {type(scheme).__name__} no sequence.*{way}"):
+    with pytest.raises(UserError, match=f"in {type(scheme).__name__} none.*{way}"):
         trainer(tmp_path, max_steps=1).fit(tagger, Data(labels))
 
 
