@@ -115,7 +115,7 @@ def _type(match: re.Match[str], parser: ArgumentParser) -> str:
 
 
 def _flags(match: re.Match[str]) -> str:
-    """The flags that give an option to a default that is a partial, which jsonargparse cannot write down; none for others."""
+    """The flags that give an option to a default that is a partial, which jsonargparse cannot write down; or none."""
     option = re.search(r"but got NestedArg\(key='(?:init_args\.)?([\w.]+)', val='([^']*)'", match.string)
     holder, (*_, key) = _holder(match), _keys(match)
     default = inspect.signature(holder).parameters[key].default if option and holder else None
