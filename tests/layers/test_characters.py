@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_rnnattn import GRU, LSTM, UserError
-from lightning_rnnattn.layers import CharacterEncoder
+from lightning_rnnattn.layers import CharacterEncoder, LastPooling
 
 N, C = 9, 5  # characters known, and of the longest word
 
@@ -41,6 +41,13 @@ def test_the_same_word_has_the_same_vector_and_another_has_another():
     torch.testing.assert_close(words[0, 0], words[1, 0])
     assert not torch.allclose(words[0, 0], words[0, 1])
     assert not torch.allclose(words[0, 0], words[1, 1])
+
+
+def test_the_last_character_is_each_direction_s_own_last():
+    encoder = build(pooling=LastPooling)
+    characters = torch.tensor([[[1, 2, 3, 0]]])
+    _, state = encoder.rnn(encoder.embedding(characters[0, :, :3]))
+    torch.testing.assert_close(encoder(characters, torch.tensor([[3]]))[0, 0], state.flatten())
 
 
 def test_gradient():

@@ -102,6 +102,13 @@ def test_dropout_drops_real_valued_features(projection_size, assert_drops):
     assert_drops(model, lambda: model(x), 0.3, before=model[0].projection, behind=model[1])
 
 
+def test_ids_and_features_are_not_taken_for_each_other():
+    with pytest.raises(UserError, match=r"set model\.input to Features"):
+        TokenEmbedding(4)(torch.randn(2, 3, 4))
+    with pytest.raises(UserError, match=r"set model\.input to TokenEmbedding"):
+        Features(4)(torch.zeros(2, 3, dtype=torch.int64))
+
+
 def test_locked_dropout_drops_a_feature_of_a_sequence_at_every_element():
     layer = TokenEmbedding(9, 20, locked_dropout=0.5)
     kept = layer(torch.randint(9, (3, 8))) != 0

@@ -30,7 +30,7 @@ from lightning_rnnattn.data import ClassBatch, ClassExamples, Padded
 
 V, LABELS = 12, ("a", "b", "c")
 QUERIES = partial(AttentionPooling, attention=partial(Attention, score=AdditiveScore), num_queries=3)
-POOLINGS = [QUERIES, MeanPooling, MaxPooling, partial(LastPooling, bidirectional=True)]
+POOLINGS = [QUERIES, MeanPooling, MaxPooling, LastPooling]
 OUTPUTS = [SingleLabel, MultiLabel]
 
 
@@ -86,6 +86,19 @@ def test_an_empty_sequence_has_the_probabilities_of_the_bias():
     classifier = build().eval()
     probabilities = classifier(torch.zeros(2, 3, dtype=torch.long), torch.tensor([0, 3]))
     torch.testing.assert_close(probabilities[0], classifier.output.proj.bias.softmax(0))
+
+
+@pytest.mark.parametrize("rnn", [LSTM, GRU])
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_the_last_element_is_each_direction_s_own_last(rnn, bidirectional):
+    classifier = SequenceClassifier(
+        V, 2, rnn=partial(rnn, hidden_size=3, bidirectional=bidirectional), pooling=LastPooling
+    )
+    values, lengths = torch.randint(V, (3, 5)), torch.tensor([5, 2, 1])
+    _, state = classifier.rnn(classifier.input(values), None, lengths)
+    last = state[0] if isinstance(state, tuple) else state  # (directions, B, hidden_size)
+    vector, _ = classifier.features(values, lengths)
+    torch.testing.assert_close(vector, last.transpose(0, 1).flatten(1))
 
 
 def test_without_lengths_all_elements_are_real():
