@@ -21,6 +21,7 @@ FIT = """\
 STRIKE = """\
 import os
 from lightning.pytorch import Callback
+from lightning_rnnattn.errors import UserError
 
 
 class Strike(Callback):
@@ -30,6 +31,15 @@ class Strike(Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step == self.step and trainer.global_rank == self.rank and trainer.ckpt_path is None:
             os.kill(os.getpid(), self.how)
+
+
+class Fail(Callback):
+    def __init__(self, error: str, rank: int = 0):
+        self.error, self.rank = {"user": UserError, "bug": RuntimeError}[error], rank
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == 3 and trainer.global_rank == self.rank:
+            raise self.error("what went wrong")
 """
 
 
@@ -73,8 +83,26 @@ def test_a_process_that_dies_ends_the_run(rank, strategy):
     two = [f"--config=trainer/{strategy}.yaml", "--trainer.devices=2", "--data.batch_size=2"]
     done = run(*FIT, *two, "--trainer.max_steps=9", *strike(rank=rank))
     assert time.monotonic() - started < 60
-    assert done.returncode in ({0: (-signal.SIGKILL,), 1: (AGAIN, -signal.SIGKILL)}[rank]), done.stderr
-    assert "another process of this run has ended" in done.stderr or "terminated with code -9" in done.stderr
+    assert done.returncode == (-signal.SIGKILL, AGAIN)[rank], done.stderr
+    *_, line = done.stderr.splitlines()
+    assert line.startswith("error: another process of this run ")
+    assert rank == 0 or line.endswith(" was killed by signal 9; go on from its last checkpoint with the same command and"
+                                      " --ckpt_path last")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "rank", "code"),
+    [("user", 1, 2), *(pytest.param(*case, marks=pytest.mark.slow) for case in [("bug", 1, 1), ("user", 0, 2), ("bug", 0, 1)])],
+)
+def test_an_error_of_one_process_is_that_of_the_run(error, rank, code):
+    started = time.monotonic()
+    two = ["--config=trainer/ddp.yaml", "--trainer.devices=2", "--data.batch_size=2", "--import=own"]
+    fail = ["--trainer.callbacks+=own.Fail", f"--trainer.callbacks.error={error}", f"--trainer.callbacks.rank={rank}"]
+    done = run(*FIT, *two, "--trainer.max_steps=9", *fail)
+    assert time.monotonic() - started < 60
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count("what went wrong\n") == 1
+    assert "go on from" not in done.stderr, "it would end so again"
 
 
 BREAK = """\
