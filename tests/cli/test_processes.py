@@ -13,6 +13,7 @@ import torch
 
 from lightning_rnnattn.cli.processes import AGAIN, INTERRUPTED, lost_process
 
+SBATCH = Path(__file__).parents[2] / "recipes/multi_gpu/job.sbatch"
 PROGRAM = [sys.executable, "-m", "lightning_rnnattn"]
 FIT = """\
     fit --model LanguageModel --model.input.embedding_size 4 --model.rnn.hidden_size 8 --model.optimizer SGD
@@ -85,14 +86,18 @@ def test_a_process_that_dies_ends_the_run(rank, strategy):
     assert time.monotonic() - started < 60
     assert done.returncode == (-signal.SIGKILL, AGAIN)[rank], done.stderr
     *_, line = done.stderr.splitlines()
-    assert line.startswith("error: another process of this run ")
-    assert rank == 0 or line.endswith(" was killed by signal 9; go on from its last checkpoint with the same command and"
-                                      " --ckpt_path last")  # fmt: skip
+    what = ("has ended", "was killed by signal 9; go on from its last checkpoint")[rank]
+    assert line.startswith(f"error: another process of this run {what}")
 
 
 @pytest.mark.parametrize(
     ("error", "rank", "code"),
-    [("user", 1, 2), *(pytest.param(*case, marks=pytest.mark.slow) for case in [("bug", 1, 1), ("user", 0, 2), ("bug", 0, 1)])],
+    [
+        ("user", 1, 2),
+        pytest.param("bug", 1, 1, marks=pytest.mark.slow),
+        pytest.param("user", 0, 2, marks=pytest.mark.slow),
+        pytest.param("bug", 0, 1, marks=pytest.mark.slow),
+    ],
 )
 def test_an_error_of_one_process_is_that_of_the_run(error, rank, code):
     started = time.monotonic()
@@ -180,6 +185,31 @@ def test_slurm_requeues(workdir):
     assert second.returncode == 0, second.stderr
     assert last(1)["global_step"] == 9
     assert not list(workdir.rglob("hpc_ckpt*"))
+
+
+@pytest.mark.parametrize(
+    ("code", "restarts", "again"),
+    [
+        (0, 0, False),
+        (1, 0, False),
+        (2, 0, False),
+        (AGAIN, 0, True),
+        (AGAIN, 9, True),
+        (137, 0, True),
+        (AGAIN, 10, False),
+    ],
+)
+def test_the_batch_file_requeues_what_may_go_on(code, restarts, again, workdir):
+    for name, script in {"srun": f"exit {code}", "scontrol": 'echo "$@" > requeued'}.items():
+        (workdir / name).write_text(f"#!/bin/bash\n{script}\n")
+        (workdir / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{workdir}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+    if restarts:  # which SLURM does not set before the first
+        environment["SLURM_RESTART_COUNT"] = str(restarts)
+    done = run(program=["bash", str(SBATCH)], env=environment)
+    assert done.returncode == code
+    assert (workdir / "requeued").exists() == again
+    assert not again or (workdir / "requeued").read_text() == "requeue 7\n"
 
 
 @pytest.mark.slow
