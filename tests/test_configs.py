@@ -49,8 +49,8 @@ FILES = ["--data.train_files=text.txt", "--data.val_files=text.txt"]
 WIKITEXT = ("awd_lstm", "awd_lstm_attention", "plain_small", "plain_medium", "plain_large", "small_attention")
 EXTRA = {
     "data/text.yaml": ["--data.train_files=text.txt", "--data.tokenizer.vocab_size=260"],
-    "data/wikitext2.yaml": ["--data.dataset=null", *FILES],  # the hub may be out of reach
-    **{f"wikitext2/{name}.yaml": ["--data.dataset=null", *FILES] for name in WIKITEXT},
+    "data/wikitext2.yaml": FILES,  # the hub may be out of reach
+    **{f"wikitext2/{name}.yaml": FILES for name in WIKITEXT},
     "enwik8/sha_rnn.yaml": ["--data.train_files=text.txt", "--data.val_fraction=0.2", "--trainer.val_check_interval=2"],
     "logger/wandb.yaml": ["--trainer.logger.offline=true"],
     "sst2/self_attentive.yaml": ["--data.train_files=labels.txt", "--data.val_files=labels.txt"],

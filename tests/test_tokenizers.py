@@ -1,4 +1,5 @@
 import dataclasses
+import gzip
 import json
 import os
 from collections.abc import Iterable
@@ -73,6 +74,18 @@ def test_words_by_count_and_size():
     assert WordTokenizer(eos=False).train(lines).encode("a\nb\n") == [1, 2]
 
 
+def test_more_words_join_the_vocabulary(tmp_path):
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_bytes(b"4 2\nc 0.1 0.2\na 0.3 0.4\n<unk> 0 0\nnew york 1 2\n\xff 1 2\nd 0.5 0.6\n")
+    tokenizer = WordTokenizer(min_count=2, more_words=str(vectors)).train(["a a b\n"])
+    assert tokenizer.tokens(range(tokenizer.vocab_size)) == ["<unk>", "\n", "a", "c", "d"]
+    (tmp_path / "list.gz").write_bytes(gzip.compress(b"c\nd\n\nc\n"))
+    tokenizer = WordTokenizer(eos=False, max_size=3, more_words=str(tmp_path / "list.gz")).train(["a\n"])
+    assert tokenizer.tokens(range(tokenizer.vocab_size)) == ["<unk>", "a", "c"]
+    with pytest.raises(UserError, match=r"nowhere\.txt: cannot read"):
+        WordTokenizer(more_words="nowhere.txt").train(["a\n"])
+
+
 def test_words_come_back_line_by_line():
     tokenizer = WordTokenizer().train(["a b\n"])
     assert tokenizer.decode(tokenizer.encode("\n  a   b\n\nb zz\n")) == "\na b\n\nb <unk>\n"
@@ -142,6 +155,8 @@ def test_unseen_character_is_named():
     tokenizer = CharTokenizer().train(["abc"])
     with pytest.raises(UserError, match=r"character 'é' \(U\+00E9\) is not in the vocabulary.*unk: true"):
         tokenizer.encode("abé")
+    with pytest.raises(UserError, match=r"character 'B'.*: write 'b', which is, or remove it"):
+        tokenizer.encode("aB")
     with pytest.raises(UserError, match="not valid Unicode"):
         tokenizer.encode("a\udc80")
 

@@ -22,9 +22,10 @@ FILENAME = "run.json"
 class RunRecord(RunCallback):
     """Keep ``run.json`` in the run's folder: what `lightning_rnnattn ledger` makes its table from.
 
-    It has the command, the commit of this package, seed, hardware, number of parameters, steps and seconds (those of
-    the run that was resumed included), and the metrics of the validation that `BestCheckpoint` thought best. A later
-    ``validate`` or ``test`` of a checkpoint in the run's ``checkpoints`` is added to it, with its command.
+    It has the command, and those of the runs that it goes on with, the commit of this package, seed, hardware, number
+    of parameters, steps and seconds (those of the runs before included), and the metrics of the validation that
+    `BestCheckpoint` thought best. A later ``validate`` or ``test`` of a checkpoint in the run's ``checkpoints`` is
+    added to it, with its command.
 
     Args:
         command: what the user typed, after the program's name.
@@ -32,7 +33,8 @@ class RunRecord(RunCallback):
 
     def __init__(self, command: str) -> None:
         self.command = command
-        self._seconds = 0.0  # of the runs that this one goes on with
+        self._earlier: list[str] = []  # commands of the runs that this one goes on with
+        self._seconds = 0.0  # of those runs
         self._started = 0.0
         self._best: dict[str, float] = {}
         self._record: dict[str, Any] = {}
@@ -42,6 +44,7 @@ class RunRecord(RunCallback):
         self._started = time.monotonic()
         self._record = {
             "command": self.command,
+            "continues": self._earlier,
             "version": lightning_rnnattn.__version__,
             "commit": _commit(),
             "seed": os.environ.get("PL_GLOBAL_SEED"),
@@ -76,11 +79,12 @@ class RunRecord(RunCallback):
             self._write(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """How long the run has taken so far, and its best validation."""
-        return {"seconds": self._spent(), "best": self._best}
+        """What was typed, how long the run has taken so far, and its best validation."""
+        return {"commands": [*self._earlier, self.command], "seconds": self._spent(), "best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with them."""
+        self._earlier = state_dict.get("commands", [])  # the first checkpoints had none
         self._seconds, self._best = state_dict["seconds"], state_dict["best"]
 
     def _spent(self) -> float:

@@ -7,6 +7,7 @@ from textwrap import shorten
 from typing import Any, get_args
 
 from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningDataModule
 
 from lightning_rnnattn.cli.errors import nearest, subclass_names
 
@@ -22,6 +23,7 @@ REASONS = {
     r"|Unexpected import path format: (?P<path>\S+)"
     r"|(?P<absent>No module named '[^']+'|module '[^']+' has no attribute '[^']+')"
     r"|Expected an instantiatable class, (?P<abstract>but is abstract)"
+    r"|Expected an instantiatable class, but (?P<nameless>[\w.]+) is abstract"
     r"|Not a valid subclass of (?P<base>\w+)"
     r"|Import path does not correspond|Expected '[\w.]+' to be a subclass",
     "ambiguous": r"Multiple subclasses with name (?P<name>\w+)\. Give the full class path to avoid ambiguity:"
@@ -58,6 +60,8 @@ def _option(match: re.Match[str], parser: ArgumentParser) -> str:
         return f"no option {key}{nearest(key, known) or nearest(root, known)}"
     name = match["name"].partition(".init_args.")[0]
     holder = _holder(match, option=True)
+    if holder is LightningDataModule:  # options of a class that was not named are taken for those of its base
+        return _missing("data", parser)
     known = [name for name in _arguments(holder) if not name.endswith(".help")] if holder else []
     return f"no option {'.'.join([*_keys(match), name])}{nearest(name, known)}"
 
@@ -65,12 +69,22 @@ def _option(match: re.Match[str], parser: ArgumentParser) -> str:
 def _required(match: re.Match[str], parser: ArgumentParser) -> str:
     keys = _keys(match)
     if match["name"] and not keys:
-        return f"--{match['name']} is missing: give a class, or a --config that has one"
+        return _missing(match["name"], parser)
     return f"{'.'.join([*keys, match['name'] or match['key']])} is missing"
+
+
+def _missing(key: str, parser: ArgumentParser) -> str:
+    return f"--{key} is missing: give a class{_or_checkpoint(parser)}, or a --config that has one"
+
+
+def _or_checkpoint(parser: ArgumentParser) -> str:
+    return "" if parser.prog.endswith(" fit") else " or a --ckpt_path"
 
 
 def _class(match: re.Match[str], parser: ArgumentParser) -> str:
     *parents, key = _keys(match)
+    if match["nameless"]:
+        return _missing(".".join([*parents, key]), parser)
     given = match["name"] or match["path"] or _given(match)
     if not match["base"] and re.search(r"[/\\]|\.ya?ml$", given):
         return f"{'.'.join([*parents, key])}: no file {given!r}"
@@ -79,7 +93,7 @@ def _class(match: re.Match[str], parser: ArgumentParser) -> str:
     bases = dict.fromkeys(_classes(annotation))
     kind = " or ".join(base.__name__ for base in bases)
     if match["base"]:
-        return f"{'.'.join([*parents, key])}: which {match['base']}? give its class_path"
+        return f"{'.'.join([*parents, key])}: which {match['base']}? give its class_path{_or_checkpoint(parser)}"
     if match["abstract"]:
         return f"{'.'.join([*parents, key])}: {given} is abstract: name one of its subclasses"
     if not (match["name"] or match["absent"]):

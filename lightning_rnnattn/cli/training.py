@@ -100,6 +100,8 @@ def run(command: str, args: list[str]) -> None:
 def _silence(command: str) -> None:
     """Leaves out what Lightning says that no user of this program can act upon."""
     warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)` is deprecated")
+    # What a data module without validation data says to Lightning.
+    warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
     # Every module of this package has the hook, but only a strategy that shards uses it.
     warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback with a model that overrides")
     if command != "fit":
@@ -247,7 +249,9 @@ class TrainingCLI(LightningCLI):
         os.environ.update(TTY_COMPATIBLE="0", WANDB_SILENT="true")
 
     def before_fit(self) -> None:
-        """Loads what `--init_from` names."""
+        """Makes an optimizer, for what it refuses to be said before loggers begin; loads what `--init_from` names."""
+        if isinstance(self.model, SequenceModule):
+            SequenceModule.configure_optimizers(self.model)
         if self.checkpoint.weights is not None:
             load_weights(self.model, self.checkpoint.weights, str(self.early.init_from))
             self.checkpoint = replace(self.checkpoint, weights=None)  # their memory is free from here

@@ -38,7 +38,8 @@ class BasePairDataModule(ExampleDataModule):
         source_tokenizer: how to make the sources' tokenizer; one that has no token for the end of a line gets one.
         target_tokenizer: how to make the targets', likewise; null for one vocabulary, learnt from both.
         lowercase: whether everything is read in lower case, references included.
-        max_length: the most tokens of a source or a target, the end of the line not counted; null is no limit.
+        max_length: the most tokens of a source or a target, the end of the line not counted; null is no limit. By
+            default more than sentences have: one line that is a whole book would take the memory of many batches.
         skip: whether pairs that cannot be used are left out, and how many is logged.
         cache_dir: where encoded text is kept; null is ``$LIGHTNING_RNNATTN_CACHE`` or ``~/.cache/lightning_rnnattn``.
         options: see `ExampleDataModule`.
@@ -50,7 +51,7 @@ class BasePairDataModule(ExampleDataModule):
         source_tokenizer: TokenizerSpec = BPETokenizer(),  # noqa: B008  (frozen)
         target_tokenizer: TokenizerSpec | None = None,
         lowercase: bool = False,
-        max_length: int | None = None,
+        max_length: int | None = 1024,
         skip: bool = False,
         cache_dir: str | None = None,
         **options: Any,
@@ -187,10 +188,11 @@ class BasePairDataModule(ExampleDataModule):
             )
         lengths = np.stack([rows.lengths[indices] for _, rows in sides]) - 1  # (2, N), without the ends of lines
         empty, unfit = lengths == 0, np.zeros(len(indices), dtype=bool)
-        faults = {f"an empty{' or unreadable' * self.skip} side": empty}
+        faults = [(empty, f"an empty{' or unreadable' * self.skip} side", "correct them")]
         if self.max_length is not None:
-            faults[f"more than {self.max_length} tokens on a side"] = (lengths > self.max_length) & ~empty.any(0)
-        for name, fault in faults.items():
+            too_long = (lengths > self.max_length) & ~empty.any(0)
+            faults.append((too_long, f"more than {self.max_length} tokens on a side", "raise data.max_length"))
+        for fault, name, way in faults:
             bad = fault.any(0)
             unfit |= bad
             if not bad.any():
@@ -199,9 +201,10 @@ class BasePairDataModule(ExampleDataModule):
             place = _place(sides[int(fault[:, n].argmax())][0], int(indices[n]))
             of = f"{bad.sum()} of the {len(indices)} pairs of {split}"
             if not self.skip:
+                source, target = lengths[:, n]
                 raise UserError(
-                    f"{place}: the pair has {name}, as {of} have: correct them, or set data.skip to true to leave them"
-                    " out"
+                    f"{place}: the pair has {name} ({source} and {target} tokens), as {of} have: {way}, or set"
+                    " data.skip to true to leave them out"
                 )
             rank_zero_info(f"data.skip: left out {of} with {name}; the first is {place}")
         return indices[~unfit]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_rnnattn.data.class_batch import ClassExamples
-from lightning_rnnattn.data.examples import Split
+from lightning_rnnattn.data.examples import ExampleDataModule, Split
 from lightning_rnnattn.data.files import find_files
 from lightning_rnnattn.data.label_sets import LabelIds, learnt_labels
 from lightning_rnnattn.data.labelled import LabelledDataModule
@@ -42,12 +42,12 @@ class ClassifiedDataModule(LabelledDataModule):
     To read other sources, override :meth:`table`.
 
     Args:
-        train_files: paths and glob patterns.
+        train_files: paths and glob patterns; then ``dataset`` is not used, for validation and test neither.
         val_files: the same for validation; then ``val_fraction`` is not used.
         test_files: the same for the test.
         predict_files: the same to predict: ``.tsv``, ``.csv`` and ``.jsonl`` need not have labels, and of all other
             files each line is a text.
-        dataset: instead of files: a data set on the hub, or a local folder with one.
+        dataset: where there are no ``train_files``: a data set on the hub, or a local folder with one.
         dataset_config: its configuration, where it has several.
         train_split: its split for training; slices such as ``train[:10%]`` are fine.
         val_split: its split for validation, where there are neither files nor a fraction for it; null for none.
@@ -59,8 +59,10 @@ class ClassifiedDataModule(LabelledDataModule):
         options: see `ExampleDataModule`.
 
     Raises:
-        UserError: if the arguments contradict each other.
+        UserError: if ``separator`` is empty.
     """
+
+    ways = ExampleDataModule.ways | {"train": "data.train_files or data.dataset"}
 
     def __init__(
         self,
@@ -81,8 +83,6 @@ class ClassifiedDataModule(LabelledDataModule):
         **options: Any,
     ) -> None:
         super().__init__(tokenizer=tokenizer, **options)
-        if dataset is not None and train_files is not None:
-            raise UserError("data.dataset and data.train_files exclude each other: set one of them to null")
         if separator == "":
             raise UserError("data.separator is empty: give what stands between labels, or null")
         self.files: dict[Split, str | list[str] | None] = {
@@ -91,7 +91,7 @@ class ClassifiedDataModule(LabelledDataModule):
             "test": test_files,
             "predict": predict_files,
         }
-        self.dataset, self.dataset_config = dataset, dataset_config
+        self.dataset, self.dataset_config = dataset if train_files is None else None, dataset_config
         self.dataset_splits = {
             "train": train_split,
             "val": None if self.val_fraction else val_split,

@@ -13,13 +13,6 @@ from lightning_rnnattn.errors import UserError
 
 Split = Literal["train", "val", "test", "predict"]
 
-_STAGES: dict[str, tuple[Split, ...]] = {
-    "fit": ("train", "val"),
-    "validate": ("val",),
-    "test": ("test",),
-    "predict": ("predict",),
-}
-
 
 class Examples(Protocol):
     """The examples of a split, encoded.
@@ -158,15 +151,6 @@ class ExampleDataModule(RecordedDataModule, ABC):
             )
         return everything[is_val if split == "val" else ~is_val]
 
-    def prepare_data(self) -> None:
-        """Find the files of the run, so that a missing one is reported before anything is set up."""
-        stage = self.trainer.state.fn if self.trainer is not None else None
-        for split in _STAGES.get(str(stage.value), ()) if stage is not None else ():
-            if split != "val" or stage != "fit":
-                self.require(split)
-            else:
-                self.has("val")
-
     def train_dataloader(self) -> LengthBatches:
         """The training examples, in another order each epoch."""
         batches = self._batches("train", self.batch_size, shuffle=True)
@@ -178,8 +162,9 @@ class ExampleDataModule(RecordedDataModule, ABC):
         return batches
 
     def val_dataloader(self) -> LengthBatches | list[LengthBatches]:
-        """The validation examples; nothing where there are none."""
-        return self._batches("val", self.eval_batch_size) if self.is_cut or self.has("val") else []
+        """The validation examples; nothing where there are none, and a fit does without."""
+        needed = self.is_cut or self.has("val") or self.run == "validate"
+        return self._batches("val", self.eval_batch_size) if needed else []
 
     def test_dataloader(self) -> LengthBatches:
         """The test examples."""

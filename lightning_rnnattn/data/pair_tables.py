@@ -3,24 +3,24 @@
 from typing import Any
 
 from lightning_rnnattn.data.base_pairs import BasePairDataModule, Corpora
-from lightning_rnnattn.data.examples import Split
+from lightning_rnnattn.data.examples import ExampleDataModule, Split
 from lightning_rnnattn.data.files import find_files
 from lightning_rnnattn.data.sides import ColumnCorpus
 from lightning_rnnattn.data.table_files import table_of_files
 from lightning_rnnattn.data.table_hub import HubTable
 from lightning_rnnattn.data.tables import Table
-from lightning_rnnattn.errors import UserError
 
 
 class PairTableDataModule(BasePairDataModule):
     """Translation and the like: two columns of TSV, CSV or JSONL files (plain or gzip), or of a data set of the HF hub.
 
     Args:
-        train_files: paths and glob patterns of ``.tsv``, ``.csv`` or ``.jsonl`` files, each with ``.gz`` or without.
+        train_files: paths and glob patterns of ``.tsv``, ``.csv`` or ``.jsonl`` files, each with ``.gz`` or without;
+            then ``dataset`` is not used, for validation and test neither.
         val_files: the same for validation; then ``val_split`` and ``val_fraction`` are not used.
         test_files: the same for the test; then ``test_split`` is not used.
         predict_files: the same to predict the targets of, in order; plain lines where the name ends otherwise.
-        dataset: instead of ``train_files``: a data set on the hub, or a local folder with one.
+        dataset: where there are no ``train_files``: a data set on the hub, or a local folder with one.
         dataset_config: its configuration, where it has several.
         train_split: its split for training; slices such as ``train[:10%]`` are fine.
         val_split: its split for validation, where there are no files for it; null for none.
@@ -28,17 +28,9 @@ class PairTableDataModule(BasePairDataModule):
         source_column: the column with the source; ``translation.de`` is the field ``de`` of a column of objects.
         target_column: the column with the target.
         options: see `BasePairDataModule`.
-
-    Raises:
-        UserError: if ``dataset`` and ``train_files`` are both given.
     """
 
-    ways = {  # noqa: RUF012  (the base says that it is a ClassVar)
-        "train": "data.train_files or data.dataset",
-        "val": "data.val_files, data.val_split or data.val_fraction",
-        "test": "data.test_files or data.test_split",
-        "predict": "data.predict_files",
-    }
+    ways = ExampleDataModule.ways | {"train": "data.train_files or data.dataset"}
 
     def __init__(
         self,
@@ -57,10 +49,8 @@ class PairTableDataModule(BasePairDataModule):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if dataset is not None and train_files is not None:
-            raise UserError("data.dataset and data.train_files exclude each other: set one of them to null")
         self.files = {"train": train_files, "val": val_files, "test": test_files, "predict": predict_files}
-        self.dataset, self.dataset_config = dataset, dataset_config
+        self.dataset, self.dataset_config = dataset if train_files is None else None, dataset_config
         self.dataset_splits = {"train": train_split, "val": val_split, "test": test_split, "predict": None}
         self.source_column, self.target_column = source_column, target_column
         self._hub_tables: dict[Split, Table] = {}

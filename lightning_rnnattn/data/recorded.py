@@ -11,6 +11,13 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.spec import class_path, spec
 
+_READ = {
+    "fit": ("train_dataloader", "val_dataloader"),
+    "validate": ("val_dataloader",),
+    "test": ("test_dataloader",),
+    "predict": ("predict_dataloader",),
+}
+
 
 class RecordedDataModule(L.LightningDataModule):
     """A data module whose arguments are in every checkpoint as LightningCLI writes them, whoever makes it.
@@ -30,6 +37,20 @@ class RecordedDataModule(L.LightningDataModule):
         if share is None:
             return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
         return {"rank": share["rank"], "world_size": share["num_replicas"]}
+
+    @property
+    def run(self) -> str:
+        """What the trainer is doing with the data: ``fit``, ``validate``, ``test`` or ``predict``; else nothing."""
+        running = self.trainer.state.fn if self.trainer is not None else None
+        return "" if running is None else str(running.value)
+
+    def prepare_data(self) -> None:
+        """Read what the run will read, so that what is wrong with it is said before loggers open a folder for the run.
+
+        Where there are several processes, one of them does; the others find in the cache what it has encoded.
+        """
+        for loader in _READ.get(self.run, ()):
+            getattr(self, loader)()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

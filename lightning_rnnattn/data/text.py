@@ -29,13 +29,14 @@ class TextDataModule(RecordedDataModule):
     To read other sources, override :meth:`corpus`.
 
     Args:
-        train_files: paths and glob patterns (``data/*.txt.gz``), read in their order, the matches of a pattern sorted.
+        train_files: paths and glob patterns (``data/*.txt.gz``), read in their order, the matches of a pattern sorted;
+            then ``dataset`` is not used, for validation and test neither.
         val_files: the same for validation; then ``val_fraction`` is not used.
         test_files: the same for the test; then ``test_fraction`` is not used.
         predict_files: documents to score; each file is one.
         val_fraction: the share of the training text's characters to validate on.
         test_fraction: the share to test on, after that.
-        dataset: instead of files: a data set on the hub, or a local folder with one.
+        dataset: where there are no ``train_files``: a data set on the hub, or a local folder with one.
         dataset_config: its configuration, where it has several.
         text_column: its column with the text; each row is a line or several.
         train_split: its split for training; slices such as ``train[:10%]`` are fine.
@@ -88,12 +89,11 @@ class TextDataModule(RecordedDataModule):
             raise UserError(
                 "data.val_fraction and data.test_fraction leave nothing to train on: their sum must be below 1"
             )
-        if dataset is not None and train_files is not None:
-            raise UserError("data.dataset and data.train_files exclude each other: set one of them to null")
         self.files = {"train": train_files, "val": val_files, "test": test_files}
         self.predict_files = predict_files
         self.fractions = {"val": 0.0 if val_files else val_fraction, "test": 0.0 if test_files else test_fraction}
-        self.dataset, self.dataset_config, self.text_column = dataset, dataset_config, text_column
+        self.dataset = dataset if train_files is None else None
+        self.dataset_config, self.text_column = dataset_config, text_column
         self.dataset_splits = {"train": train_split, "val": val_split, "test": test_split}
         self.tokenizer_spec = tokenizer
         self.batch_size, self.seq_len, self.seq_len_std = batch_size, seq_len, seq_len_std
@@ -133,8 +133,8 @@ class TextDataModule(RecordedDataModule):
                 self._tokenizer = train_tokenizer(spec, self._part("train"), self.cache_dir)
             else:
                 raise UserError(
-                    "there is no text to train the tokenizer on: give data.train_files, or a checkpoint's tokenizer (in"
-                    " Python: data.tokenizer = model.tokenizer)"
+                    "there is no text to train the tokenizer on: give data.train_files or data.dataset, or a"
+                    " checkpoint's tokenizer (in Python: data.tokenizer = model.tokenizer)"
                 )
         return self._tokenizer
 
@@ -159,22 +159,6 @@ class TextDataModule(RecordedDataModule):
             self._arrays[split] = token_array(self._part(split), self.tokenizer, self.cache_dir)
         return self._arrays[split]
 
-    def prepare_data(self) -> None:
-        """Find the files of the run, so that a missing one is reported before anything is set up.
-
-        Nothing is encoded here: every process asks the cache when it needs a split, and one of them does the work.
-        """
-        stage = self.trainer.state.fn if self.trainer is not None else None
-        if stage == "fit":
-            self._part("train")
-            self._has_val()
-        if stage == "validate":
-            self._part("val")
-        if stage == "test":
-            self._part("test")
-        if stage == "predict":
-            self._documents()
-
     def train_dataloader(self) -> TokenBatches:
         """The training stream from its beginning."""
         batches = self._batches("train", self.batch_size, self.seq_len_std)
@@ -185,8 +169,8 @@ class TextDataModule(RecordedDataModule):
         return batches
 
     def val_dataloader(self) -> TokenBatches | list[TokenBatches]:
-        """The validation stream; nothing where there is no text for it."""
-        return self._batches("val", self.eval_batch_size) if self._has_val() else []
+        """The validation stream; nothing where there is no text for it, and a fit does without."""
+        return self._batches("val", self.eval_batch_size) if self._has_val() or self.run == "validate" else []
 
     def test_dataloader(self) -> TokenBatches:
         """The test stream."""
@@ -215,7 +199,8 @@ class TextDataModule(RecordedDataModule):
         cut = val + test > 0 if split == "train" else self.fractions[split] > 0
         corpus = self._whole("train" if cut else split)
         if corpus is None:
-            ways = "data.train_files" if split == "train" or cut else f"data.{split}_files or data.{split}_fraction"
+            is_train = split == "train" or cut
+            ways = "data.train_files or data.dataset" if is_train else f"data.{split}_files or data.{split}_fraction"
             raise UserError(f"there is no text for {split}: give {ways}")
         return Part(corpus, *bounds[split]) if cut else corpus
 
@@ -225,7 +210,8 @@ class TextDataModule(RecordedDataModule):
         return find_files(self.predict_files, "data.predict_files")
 
     def _batches(self, split: Split, batch_size: int, seq_len_std: float = 0.0) -> TokenBatches:
+        tokens = self.tokens(split)
         try:
-            return TokenBatches(self.tokens(split), batch_size, self.seq_len, seq_len_std, **self.place)
+            return TokenBatches(tokens, batch_size, self.seq_len, seq_len_std, **self.place)
         except UserError as error:
             raise UserError(f"{split}: {error}") from error

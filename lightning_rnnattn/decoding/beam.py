@@ -3,6 +3,7 @@
 Letters: B sentences, K hypotheses of a sentence, S source time, T target time, V vocabulary.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -51,11 +52,13 @@ class BeamSearch(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.beam_size < 1:
+            raise UserError(f"beam_size={self.beam_size}: must be at least 1")
         if not 1 <= self.nbest <= self.beam_size:
             raise UserError(f"nbest={self.nbest} must lie between 1 and beam_size={self.beam_size}")
         for name in ("length_penalty", "coverage_penalty"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name}={getattr(self, name)}: must not be negative")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name}={getattr(self, name)}: must be a number that is not negative")
 
     def search(
         self,

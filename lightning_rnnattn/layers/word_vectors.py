@@ -4,6 +4,7 @@ import gzip
 import math
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, cast
 
@@ -52,6 +53,25 @@ def read_word_vectors(path: str | Path, words: Sequence[str], size: int) -> tupl
     found = [rows.get(_key(word)) or rows.get(_key(word.lower())) for word in words]
     vectors = torch.tensor([row or [0.0] * size for row in found], dtype=torch.float32).view(len(words), size)
     return vectors, torch.tensor([row is not None for row in found], dtype=torch.bool)
+
+
+def read_words(path: str | Path) -> Iterator[str]:
+    """The words of a file as `read_word_vectors` reads it, or of a list of words, one on each line.
+
+    Those that are not UTF-8 (word2vec cuts words within characters) or have spaces in them are left out.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
+    size = None
+    for number, line in enumerate(_lines(Path(path)), start=1):
+        fields = line.split()
+        if not fields or (number == 1 and _is_header(fields)):
+            continue
+        size = len(fields) - 1 if size is None else size
+        if len(fields) == size + 1:
+            with suppress(UnicodeDecodeError):
+                yield fields[0].decode()
 
 
 def _key(word: str) -> bytes:

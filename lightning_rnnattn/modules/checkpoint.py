@@ -1,7 +1,9 @@
 """Opening checkpoints without running what they say."""
 
+import copy
 import io
 import pickle
+import re
 from argparse import ArgumentError
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -77,7 +79,8 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> L.Lightn
     named = resolve_name(hparams["_class_path"])
     if not (isinstance(named, type) and issubclass(named, L.LightningModule)):
         raise UserError(f"{path}: names {hparams['_class_path']}, which is no LightningModule")
-    arguments = {name: value for name, value in hparams.items() if name != "_instantiator"}
+    # A copy, since instantiating puts objects in place of the plain data in it.
+    arguments = copy.deepcopy({name: value for name, value in hparams.items() if name != "_instantiator"})
     try:
         if wrong := misfit(lambda: instantiate_module(L.LightningModule, arguments), shapes(checkpoint["state_dict"])):
             raise UserError(f"{path}: does not fit {hparams['_class_path']}: {wrong}")
@@ -100,8 +103,13 @@ def _read_file(path: str | Path, map_location: str | torch.device) -> Any:
         raise UserError(f"{path}: no such checkpoint file")
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError, AttributeError) as error:
+    except (RuntimeError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: not a checkpoint that can be opened safely ({reason})") from error
+    except (pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError) as error:
+        # torch's own words would have the file loaded without care.
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"it would import {named[1]}" if named else "it is damaged, or no checkpoint at all"
         raise UserError(f"{path}: not a checkpoint that can be opened safely ({reason})") from error
 
 

@@ -186,9 +186,11 @@ class Tokenizer:
             for piece, _ in splitter.pre_tokenize_str(normalized) if splitter is not None else [(normalized, None)]:
                 if self._model.token_to_id(piece) is None:
                     what = f"character {piece!r} (U+{ord(piece):04X})" if len(piece) == 1 else f"token {piece!r}"
+                    known = next((x for x in (piece.upper(), piece.lower()) if self._model.token_to_id(x)), None)
+                    hint = "remove it, train on text that has it, or use CharTokenizer with unk: true"
                     yield (
-                        f"{what} is not in the vocabulary, which has no token for the unknown: remove it, train on text"
-                        " that has it, or use CharTokenizer with unk: true"
+                        f"{what} is not in the vocabulary, which has no token for the unknown: "
+                        + (f"write {known!r}, which is, or {hint}" if known else hint)
                     )
 
 

@@ -18,18 +18,25 @@ class WordTokenizer(TokenizerSpec):
     """One token per word, words being what white space separates: for text that is tokenised already.
 
     The vocabulary is ``<unk>``, then ``<eos>``, then the words from the most to the least frequent, equals in the order
-    of their code points.
+    of their code points, then those of ``more_words`` as they come.
 
     Args:
         min_count: words that occur less often in the training text become ``<unk>``.
         max_size: the most entries in the vocabulary, ``<unk>`` and ``<eos>`` included; None is no limit.
         eos: whether each newline is a token ``<eos>``, as the published sizes and perplexities of WikiText and the Penn
             Treebank count it; otherwise a newline is white space like any other.
+        more_words: a text file with a word at the beginning of each line, plain or gzip: these join the vocabulary, be
+            they in the training text or not. With the file of an embedding's pretrained ``vectors``, text that is seen
+            later has theirs.
+
+    Raises:
+        UserError: if ``max_size`` leaves no room for a word, or the file cannot be read.
     """
 
     min_count: int = 1
     max_size: int | None = None
     eos: bool = True
+    more_words: str | None = None
 
     def __post_init__(self) -> None:
         if self.max_size is not None and self.max_size < 3:
@@ -47,6 +54,10 @@ class WordTokenizer(TokenizerSpec):
         counter.train_from_iterator(texts, trainer)
         counted = counter.get_vocab()
         words = sorted(counted.keys() - set(special), key=counted.__getitem__)
+        if self.more_words is not None:
+            from lightning_rnnattn.layers.word_vectors import read_words  # all layers come with it
+
+            words = [word for word in dict.fromkeys([*words, *read_words(self.more_words)]) if word not in special]
         vocabulary = (special + words)[: self.max_size]
 
         tokenizer = tokenizers.Tokenizer(

@@ -5,8 +5,8 @@
 The shapes are those of Multi30k: 64 sentences of up to 25 tokens, a vocabulary of 10,000, a bidirectional LSTM that
 reads and an LSTM with input feeding and additive attention that writes. The plain loop has the same weights: an
 nn.LSTMCell, keys that are projected once and copied for each hypothesis, the attention as its equation reads,
-log-softmax and top-k over everything, and a batch that stays whole until its last sentence has ended. What both write
-is compared.
+log-softmax and top-k over everything, and a batch that stays whole until its last sentence has ended. So has JoeyNMT,
+where it is installed; see peers.py. What all write is compared.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,25 @@ from typing import Any, NamedTuple
 
 import torch
 from harness import environment, interleave, parser, peak_memory, save, table
+from peers import BOS, EOS, JOEYNMT, LIKELY, JoeyNMT
 from torch import Tensor, nn
 
-from lightning_rnnattn import LSTM, AdditiveScore, Attention, BeamSearch, Greedy, InputFeedingDecoder, Search, Seq2Seq
+from lightning_rnnattn import (
+    LSTM,
+    AdditiveScore,
+    Attention,
+    BeamSearch,
+    Greedy,
+    InputFeedingDecoder,
+    Search,
+    Seq2Seq,
+    ZeroBridge,
+)
 
 BATCH, VOCAB, STEPS = 64, 10_000, 20
 SIZES = [(512, 256), (128, 128)]  # hidden size, embedding
 QUICK_SIZES = [(32, 32)]
-BOS = EOS = 0
+NEVER = [1, BOS]  # what JoeyNMT does not write
 
 
 class Ends(NamedTuple):
@@ -55,7 +66,7 @@ class Ending:
 
     def decode_step(self, tokens: Tensor, cache: Ends, need_weights: bool = False) -> tuple[Tensor, Ends, Any]:
         logits, inner, weights = self.model.decode_step(tokens, cache.inner, need_weights)
-        logits[..., EOS] = torch.where(cache.step >= cache.lengths, 1e4, -1e4).unsqueeze(-1)
+        logits[..., EOS] = torch.where(cache.step >= cache.lengths, LIKELY, -LIKELY).unsqueeze(-1)
         return logits, cache._replace(inner=inner, step=cache.step + 1), weights
 
 
@@ -95,7 +106,7 @@ class PlainLoop:
             context = (scores.softmax(-1).unsqueeze(1) @ memory).squeeze(1)
             fed = torch.tanh(model.decoder.combine.proj(torch.cat([context, h], -1)))
             logits = model.output(fed).view(batch, beam_size, -1)
-            logits[..., EOS] = torch.where(step >= self.ends, 1e4, -1e4).unsqueeze(-1)
+            logits[..., EOS] = torch.where(step >= self.ends, LIKELY, -LIKELY).unsqueeze(-1)
             log_probs = logits.log_softmax(-1)
             total, best = (total.unsqueeze(-1) + log_probs).flatten(1).topk(beam_size)
             parents = (best // VOCAB + torch.arange(batch, device=best.device)[:, None] * beam_size).flatten()
@@ -109,7 +120,10 @@ def our_model(hidden: int, embedding: int) -> Seq2Seq:
     attention = partial(Attention, score=AdditiveScore)
     decoder = partial(InputFeedingDecoder, rnn=partial(LSTM, hidden_size=hidden), attention=attention)
     encoder = partial(LSTM, hidden_size=hidden // 2, bidirectional=True)
-    return Seq2Seq(VOCAB, VOCAB, embedding, encoder=encoder, decoder=decoder).eval()
+    model = Seq2Seq(VOCAB, VOCAB, embedding, encoder=encoder, decoder=decoder, bridge=ZeroBridge).eval()
+    nn.init.zeros_(model.decoder.attention.score.query_proj.bias)
+    model.output.bias.data[NEVER] = -LIKELY
+    return model
 
 
 def like_multi30k(mean: int = 13, spread: int = 4, longest: int = 25) -> Tensor:
@@ -129,27 +143,31 @@ def same_texts(ours: list[list[int]], theirs: Tensor) -> float:
 
 
 def speeds(hidden: int, embedding: int, device: str, seconds: float) -> list[dict[str, Any]]:
-    """Sentences per second of both."""
+    """Sentences per second of all."""
     torch.manual_seed(0)
     model = our_model(hidden, embedding).to(device)
-    lengths = like_multi30k()
-    source = torch.randint(1, VOCAB, (BATCH, int(lengths.max())), device=device)
+    lengths = like_multi30k().sort(descending=True).values  # as JoeyNMT's encoder needs it
+    source = torch.randint(4, VOCAB, (BATCH, int(lengths.max())), device=device)
     rows = []
     for ends_name, ends in (("20 tokens", torch.full((BATCH,), STEPS)), ("as they end", like_multi30k())):
         for name, how in (("greedy", Greedy()), ("beam 5", BeamSearch(length_penalty=0.0))):
-            loop = PlainLoop(model, ends.to(device))
-            ours = partial(search, how, model, source, lengths, ends.to(device))
-            theirs = partial(loop, source, lengths, getattr(how, "beam_size", 1))
-            same = same_texts(ours(), theirs())
-            times = interleave({"ours": ours, "plain": theirs}, seconds=seconds)
+            beam_size = getattr(how, "beam_size", 1)
+            calls: dict[str, Callable[[], Any]] = {
+                "ours": partial(search, how, model, source, lengths, ends.to(device)),
+                "plain": partial(PlainLoop(model, ends.to(device)), source, lengths, beam_size),
+            }
+            if JOEYNMT:
+                calls["JoeyNMT"] = partial(JoeyNMT(model).search, source, lengths, ends.to(device), beam_size)
+            texts = calls["ours"]()
+            same = {other: same_texts(texts, calls[other]()) for other in list(calls)[1:]}
+            times = interleave(calls, seconds=seconds)
             rows.append(
                 {
                     "hidden": hidden,
                     "search": name,
                     "length": ends_name,
-                    "ours": BATCH / times["ours"].median,
-                    "plain": BATCH / times["plain"].median,
-                    "ratio": times["plain"].over(times["ours"]),
+                    **{who: BATCH / taken.median for who, taken in times.items()},
+                    "ratio": {other: times[other].over(times["ours"]) for other in same},
                     "same": same,
                 }
             )
@@ -181,14 +199,17 @@ def main() -> None:
     results: dict[str, list[dict[str, Any]]] = {"speed": [], "memory": []}
     for hidden, embedding in QUICK_SIZES if options.quick else SIZES:
         results["speed"] += speeds(hidden, embedding, options.device, seconds=1 if options.quick else 15)
-    header = ("hidden", "search", "length", "ours, sentences/s", "plain loop", "ours / plain", "same texts")
+    others = ["plain", *(["JoeyNMT"] if JOEYNMT else [])]
+    header = ("hidden", "search", "length", "ours, sentences/s")
     rows = [
         [
             *(str(row[key]) for key in ("hidden", "search", "length")),
-            *(f"{row['ours']:.0f}", f"{row['plain']:.0f}", f"{row['ratio']:.2f}", f"{row['same']:.0%}"),
+            f"{row['ours']:.0f}",
+            *(x for who in others for x in (f"{row[who]:.0f}", f"{row['ratio'][who]:.2f}", f"{row['same'][who]:.0%}")),
         ]
         for row in results["speed"]
     ]
+    header += tuple(x for who in others for x in (who, f"ours / {who}", "same texts"))
     print(table(header, rows), end="\n\n", flush=True)
     hidden, embedding = (QUICK_SIZES if options.quick else SIZES)[0]
     for source_length in (25, 100):

@@ -6,6 +6,7 @@ Shapes are those of Multi30k, German to English: 64 pairs of about 14 tokens, em
 one LSTM layer with additive attention, a vocabulary of 8,000. A step is forward, cross entropy, backward and Adam. The
 plain loop (nn.LSTMCell, keys projected once, naive additive attention, all logits at once) computes the same function.
 Products are the time that the decoder's matrix products take on their own, out of any loop: no step can take less.
+Where JoeyNMT is installed, its model of the same sizes and weights (see peers.py) trains in turn with our `Seq2Seq`.
 """
 
 from collections.abc import Callable
@@ -14,10 +15,20 @@ from typing import Any
 
 import torch
 from harness import environment, interleave, parser, save, table
+from peers import JOEYNMT, JoeyNMT
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_rnnattn import LSTM, AdditiveScore, Attention, BahdanauDecoder, InputFeedingDecoder, LuongDecoder
+from lightning_rnnattn import (
+    LSTM,
+    AdditiveScore,
+    Attention,
+    BahdanauDecoder,
+    InputFeedingDecoder,
+    LuongDecoder,
+    Seq2Seq,
+    ZeroBridge,
+)
 from lightning_rnnattn.layers import Decoder
 from lightning_rnnattn.ops.cross_entropy import linear_cross_entropy
 from lightning_rnnattn.ops.masks import lengths_mask
@@ -83,13 +94,13 @@ class Network(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum")
 
 
-def trainer(network: Network, batch: tuple[Tensor, Tensor, Tensor]) -> Callable[[], None]:
+def trainer(network: nn.Module, loss: Callable[..., Tensor], *batch: Tensor) -> Callable[[], None]:
     """One step of training."""
     optimizer = torch.optim.Adam(network.parameters())
 
     def step() -> None:
         optimizer.zero_grad()
-        network.loss(*batch).backward()
+        loss(*batch).backward()
         optimizer.step()
 
     return step
@@ -142,12 +153,39 @@ def products(decoder: nn.Module, device: str) -> Callable[[], None]:
     return run
 
 
+def summed_loss(model: Seq2Seq, source: Tensor, lengths: Tensor, inputs: Tensor, target: Tensor) -> Tensor:
+    """Of targets (B, T) without padding."""
+    features, _ = model.features(source, lengths, inputs)
+    return model.loss(features.flatten(0, 1), target.flatten())
+
+
+def beside_joeynmt(hidden: int, device: str, seconds: float, at_least: int) -> dict[str, float]:
+    """Training of our module and of JoeyNMT's, from the same weights: tokens per second, and the losses before."""
+    encoder, rnn = partial(LSTM, hidden_size=hidden, bidirectional=True), partial(LSTM, hidden_size=hidden)
+    decoder = partial(InputFeedingDecoder, rnn=rnn, attention=partial(Attention, score=AdditiveScore))
+    model = Seq2Seq(VOCAB, VOCAB, EMBEDDING, encoder=encoder, decoder=decoder, bridge=ZeroBridge).to(device)
+    nn.init.zeros_(model.decoder.attention.score.query_proj.bias)
+    peer = JoeyNMT(model)
+    source, inputs, target = torch.randint(4, VOCAB, (3, BATCH, LENGTH), device=device)
+    lengths = torch.randint(LENGTH // 2, LENGTH + 1, (BATCH,)).sort(descending=True).values
+    lengths[0] = LENGTH
+    batch = (source, lengths, inputs, target)
+    ours, theirs = partial(summed_loss, model), peer.loss
+    losses = {"loss": ours(*batch).item(), "JoeyNMT's loss": theirs(*batch).item()}
+    calls = {"ours, tokens/s": trainer(model, ours, *batch), "JoeyNMT": trainer(peer.model, theirs, *batch)}
+    times = interleave(calls, seconds=seconds, at_least=at_least)
+    speed = {name: BATCH * LENGTH / taken.median for name, taken in times.items()}
+    return {"hidden": hidden, **speed, "ours / JoeyNMT": times["JoeyNMT"].over(times["ours, tokens/s"]), **losses}
+
+
 def main() -> None:
     """Runs everything."""
     options = parser(__doc__.split("\n", 1)[0]).parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     results: list[dict[str, Any]] = []
+    peers: list[dict[str, float]] = []
+    effort = {"seconds": 4, "at_least": 3} if options.quick else {"seconds": 20, "at_least": 7}
     wirings = {"input feeding": InputFeedingDecoder, "Bahdanau": BahdanauDecoder, "Luong": LuongDecoder}
     print(f"threads {options.threads}, medians in ms (fastest to upper quartile), ratios within a round\n")
     for hidden in (128,) if options.quick else (128, 512):
@@ -161,14 +199,15 @@ def main() -> None:
             attention, rnn = partial(Attention, score=AdditiveScore), partial(LSTM, hidden_size=hidden)
             ours = decoder(EMBEDDING, 2 * hidden, rnn=rnn, attention=attention).to(options.device)
             plain = Plain(wiring, hidden).to(options.device)
+            network, plain_network = (Network(each, hidden).to(options.device) for each in (ours, plain))
             calls = {
                 "decoder": decoding_only(ours, memory, inputs, mask),
                 "plain decoder": decoding_only(plain, memory, inputs, mask),
                 "products": products(plain, options.device),
-                "training": trainer(Network(ours, hidden).to(options.device), (source, target, mask)),
-                "plain training": trainer(Network(plain, hidden).to(options.device), (source, target, mask)),
+                "training": trainer(network, network.loss, source, target, mask),
+                "plain training": trainer(plain_network, plain_network.loss, source, target, mask),
             }
-            times = interleave(calls, seconds=4 if options.quick else 20, at_least=3 if options.quick else 7)
+            times = interleave(calls, **effort)
             ratios = {
                 "decoder": times["plain decoder"].over(times["decoder"]),
                 "training": times["plain training"].over(times["training"]),
@@ -189,7 +228,13 @@ def main() -> None:
         print(f"hidden {hidden}\n")
         header = ("wiring", "decoder, ms", "plain / ours", "products / ours", "training, tokens/s", "plain / ours")
         print(table(header, rows), end="\n\n", flush=True)
-    print(f"wrote {save('seq2seq', options.out, {'environment': environment(options.device), 'rows': results})}")
+        if JOEYNMT:
+            peers.append(beside_joeynmt(hidden, options.device, **effort))
+    if peers:
+        numbers = [[f"{x:,.2f}" if isinstance(x, float) else str(x) for x in row.values()] for row in peers]
+        print(f"Beside JoeyNMT, input feeding, whole modules\n\n{table(list(peers[0]), numbers)}\n")
+    saved = {"environment": environment(options.device), "rows": results, "JoeyNMT": peers}
+    print(f"wrote {save('seq2seq', options.out, saved)}")
 
 
 if __name__ == "__main__":

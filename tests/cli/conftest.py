@@ -126,6 +126,7 @@ def translator(tmp_path_factory) -> str:
                 "--model.optimizer.lr=0.02",
                 "--model.search=Greedy",
                 "--model.search.max_length=20",
+                "--model.text_metrics=[ChrF]",
                 "--seed_everything=1",
             ]
         )

@@ -25,6 +25,10 @@ MISTAKES = """\
     --data is missing: give a class, or a --config that has one
 --data=TinyShakespeare
     --model is missing: give a class, or a --config that has one
+--data=TinyShakespeare --model.tie_weights=true
+    --model is missing: give a class, or a --config that has one
+--model=LanguageModel --data.train_files=x
+    --data is missing: give a class, or a --config that has one
 RUN --model.input.embeding_size=3
     no option model.input.embeding_size; did you mean embedding_size?
 RUN --model.input.embedding_size=x
@@ -118,6 +122,17 @@ def test_yaml(fails, workdir, yaml, line):
 def test_broken_yaml_names_the_file(fails, workdir):
     (workdir / "run.yaml").write_text("trainer: [")
     assert fails("fit", "--config=run.yaml").startswith("run.yaml: while parsing")
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_a_command_that_lacks_its_checkpoint(fails, command):
+    ways = "give a class or a --ckpt_path, or a --config that has one"
+    for flags in ("", "--data.predict_source=x", "--model=Seq2Seq --data.predict_source=x"):
+        assert fails(command, *flags.split()) == f"--data is missing: {ways}"
+    for flags in ("--data=PairDataModule --data.predict_source=x", "--data=PairDataModule --model.tie_weights=true"):
+        assert fails(command, *flags.split()) == f"--model is missing: {ways}"
+    line = fails(command, "--data=PairDataModule", "--model.search.beam_size=5")
+    assert line == "model: which SequenceModule? give its class_path or a --ckpt_path"
 
 
 def test_a_file_that_is_no_checkpoint(fails, workdir):

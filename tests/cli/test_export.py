@@ -71,6 +71,14 @@ def test_safetensors_serve_as_a_checkpoint(checkpoint, capsys, workdir):
     assert second.err == ""
 
 
+def test_safetensors_of_a_translation_model(translator, workdir):
+    main(["export", f"--ckpt_path={translator}", "--format=safetensors", "--output=made"])
+    wanted, found = load(translator), load("made")
+    assert found.hparams == wanted.hparams
+    assert list(found.text_metrics["val"]) == ["chrf"]
+    assert found.target_tokenizer == wanted.target_tokenizer
+
+
 @pytest.mark.parametrize(
     ("args", "line"),
     [

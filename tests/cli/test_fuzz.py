@@ -43,8 +43,6 @@ def launched(name: str) -> dict[str, Any]:
             settings = merged(settings, written_out(find_config(value)))
     data = settings["data"]
     data["init_args"] = {**data.get("init_args", {}), **FILES.get(data["class_path"], {})}
-    if "dataset" in data["init_args"]:
-        data["init_args"]["dataset"] = None  # the hub may be out of reach
     return settings
 
 

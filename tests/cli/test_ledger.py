@@ -8,8 +8,8 @@ from lightning_rnnattn.cli import main
 from lightning_rnnattn.cli.ledger import Figure, read_figures, results, table
 
 RECORD = {
-    "command": "fit --config recipes/a/b.yaml --data.train_files 'one.txt' two.txt --seed_everything 1",
-    "commit": "abc",
+    "command": "fit --config recipes/a/b.yaml --data.train_files 'x/one.txt' two.txt --seed_everything 1",
+    "commit": "abcdef012345",
     "seed": "1",
     "hardware": "1 thread",
     "parameters": 12345,
@@ -17,52 +17,145 @@ RECORD = {
     "seconds": 90.0,
     "best": {"val_loss": 4.5, "val_perplexity": 90.0},
     "evaluations": [
-        {"command": "test --ckpt_path x.ckpt", "metrics": {"test_perplexity": 80.0, "test_loss": 4.4}},
         {
-            "command": "test --ckpt_path x.ckpt --model.cache=NeuralCache --model.cache.size=9",
+            "command": "test --ckpt_path x/checkpoints/best.ckpt",
+            "checkpoint": "best.ckpt",
+            "commit": "abcdef012345",
+            "metrics": {"test_perplexity": 80.0},
+        },
+        {
+            "command": "test --ckpt_path x/checkpoints/best.ckpt --model.cache=NeuralCache --model.cache.size=9",
+            "checkpoint": "best.ckpt",
+            "commit": "0123456789ab+",
             "metrics": {"test_perplexity": 70.0},
         },
     ],
 }
 PUBLISHED = [
-    Figure("a/b.yaml", "test_perplexity", 65.6, "", "here"),
-    Figure("a/b.yaml", "test_perplexity", 50.0, "--model.cache", "there"),
+    Figure("a/b.yaml", "test_perplexity", 65.6, (), (), "here"),
+    Figure("a/b.yaml", "test_perplexity", 50.0, (), ("--model.cache",), "there"),
 ]
+RUN = "`a/b.yaml` `--data.train_files=one.txt two.txt`"
 
 
-def cells(text):
+def cells(*records, published=PUBLISHED):
+    text = table([result for record in records for result in results(record)], published)
     return [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| `")
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| `")
     ]
+
+
+def metrics(flags="", test_flags="", published=PUBLISHED):
+    """What the ledger says of a run with more flags, and of its test."""
+    test = {**RECORD["evaluations"][0], "command": RECORD["evaluations"][0]["command"] + test_flags}
+    *_, row = cells({**RECORD, "command": RECORD["command"] + flags, "evaluations": [test]}, published=published)
+    return row[2]
 
 
 def test_rows_by_hand():
-    rows = cells(table(list(results(RECORD)), PUBLISHED))
-    assert [row[:5] for row in rows] == [
-        ["`a/b.yaml`", "test_perplexity", "80", "65.6", "+14.4"],
-        ["`a/b.yaml`", "val_perplexity", "90", "", ""],
-        ["`a/b.yaml` `--model.cache=NeuralCache` `--model.cache.size=9`", "test_perplexity", "70", "50", "+20"],
+    common = ["1", "12,345", "1,000", "1.5 min", "1 thread"]
+    beside = "val_loss 4.5<br>val_perplexity 90<br>test_perplexity 80 (published 65.6, +14.4)"
+    assert cells(RECORD) == [
+        [RUN, "", beside, *common, "abcdef0"],
+        [
+            *(RUN, "`--model.cache=NeuralCache` `--model.cache.size=9`", "test_perplexity 70 (published 50, +20)"),
+            *(*common, "abcdef0, 0123456+"),
+        ],
     ]
-    assert rows[0][5:] == ["1", "12,345", "1,000", "1.5 min", "1 thread"]
     text = table(list(results(RECORD)), PUBLISHED)
-    assert "Measured at commit abc." in text
-    assert "- `a/b.yaml`, test_perplexity 65.6: here" in text
-    assert "one.txt" not in text
+    assert "- `a/b.yaml`, test_perplexity 65.6: here\n- `a/b.yaml` `--model.cache`, test_perplexity 50: there" in text
+    assert "## Sources" not in table(list(results(RECORD)), [])
 
 
-def test_seeds_are_one_row_and_other_models_have_no_published_figure():
-    second = {**RECORD, "seed": "2", "best": {}, "evaluations": RECORD["evaluations"][:1]}
-    second["evaluations"] = [{**second["evaluations"][0], "metrics": {"test_perplexity": 82.0}}]
-    other = {**RECORD, "command": RECORD["command"] + " --model.rnn=GRU", "best": {}}
-    rows = cells(table([*results(RECORD), *results(second), *results(other)], PUBLISHED))
-    [both] = [row for row in rows if row[5] == "1, 2"]
-    assert both[2] == "81 ± 1.4"
-    assert [row[3] for row in rows if "GRU" in row[0]] == ["", ""]
+def test_seeds_are_one_row():
+    test = RECORD["evaluations"][0]
+    second = {**RECORD, "seed": "2", "seconds": 30.0, "evaluations": [{**test, "metrics": {"test_perplexity": 82.0}}]}
+    both, cached = cells(RECORD, second)
+    assert both[2:4] == [
+        "val_loss 4.5 ± 0<br>val_perplexity 90 ± 0<br>test_perplexity 81 ± 1.4 (published 65.6, +15.4)",
+        "1, 2",
+    ]
+    assert (both[6], cached[3]) == ("1 min", "1")
+    [row] = cells({**RECORD, "evaluations": []}, second)  # the first has not been tested
+    assert row[2].endswith("test_perplexity 82 (seed 2; published 65.6, +16.4)")
 
 
-def test_losses_are_listed_where_one_was_published():
-    rows = cells(table(list(results(RECORD)), [Figure("a/b.yaml", "test_loss", 4.0, "", "here")]))
-    assert ["`a/b.yaml`", "test_loss", "4.4", "4", "+0.4"] in [row[:5] for row in rows]
+def test_a_second_evaluation_is_no_second_seed():
+    again = {
+        "command": "validate --ckpt_path best.ckpt",
+        "checkpoint": "best.ckpt",
+        "commit": None,
+        "metrics": {"val_loss": 4.6},
+    }
+    last = {**RECORD["evaluations"][0], "checkpoint": "last.ckpt", "metrics": {"test_perplexity": 85.0}}
+    rows = cells({**RECORD, "evaluations": [again, last]})
+    assert rows[0][2] == "val_loss 4.6<br>val_perplexity 90"
+    assert rows[1][1:3] == ["`--ckpt_path=last.ckpt`", "test_perplexity 85"]
+
+
+def test_a_commit_that_is_not_known_is_said_to_be_so():
+    test = {**RECORD["evaluations"][0], "commit": None}
+    assert [row[-1] for row in cells({**RECORD, "commit": None, "evaluations": [test]})] == ["unknown"]
+    assert [row[-1] for row in cells({**RECORD, "evaluations": [test]})] == ["abcdef0, unknown"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *("--model.rnn=GRU", "--data=Other", "--data.val_fraction 0.1", "--data.dataset x/y", "--data.batch_size=7"),
+        *("--trainer.max_steps -1", "--trainer.max_epochs=2", "--trainer.limit_train_batches=0.5"),
+        *("--trainer.fast_dev_run", "--trainer.gradient_clip_val 5", "--init_from x.ckpt", "--config other.yaml"),
+    ],
+)
+def test_other_settings_have_no_published_figure(flags):
+    assert "published" in metrics()
+    assert "published" not in metrics(f" {flags}")
+    assert flags.startswith("--config") or "published" not in metrics("", f" {flags}")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *("--data.val_files=['/x/y.txt']", "--data.folder x", "--data.eval_batch_size 1", "--data.cache_dir x"),
+        *("--trainer.precision bf16-mixed", "--trainer.enable_progress_bar false", "--trainer.logger.name x"),
+        *("--trainer.accelerator=cpu", "--trainer.devices 2", "--ckpt_path last", "--quiet"),
+    ],
+)
+def test_where_and_on_what_data_a_run_is_changes_nothing(flags):
+    assert "published" in metrics(f" {flags}")
+    assert "published" in metrics("", f" {flags}")
+    [row] = cells({**RECORD, "command": f"{RECORD['command']} {flags}", "evaluations": []})
+    assert "/" not in row[0].replace("a/b.yaml", "")  # a folder is nobody's business
+
+
+def test_a_figure_may_be_of_settings_of_its_own():
+    split = Figure("a/b.yaml", "val_loss", 4.0, ("--data.val_fraction=0.1", "--data.test_fraction=0"), (), "here")
+    right, wrong = " --data.val_fraction 0.1 --data.test_fraction 0", " --data.val_fraction 0.2 --data.test_fraction 0"
+    assert "val_loss 4.5 (published 4, +0.5)" in metrics(right, published=[split])
+    for flags in ("", wrong, " --data.val_fraction 0.1", f"{right} --data.seq_len 9"):
+        assert "published" not in metrics(flags, published=[split])
+    two = [split, split._replace(value=5.0)]
+    assert "val_loss 4.5 (published 4, +0.5; published 5, -0.5)" in metrics(right, published=two)
+
+
+def test_a_run_that_was_resumed_is_of_its_first_commands_recipe():
+    resumed = {**RECORD, "continues": [f"{RECORD['command']} --trainer.max_steps 9"], "evaluations": []}
+    [row] = cells({**resumed, "command": "fit --ckpt_path last"})
+    assert row[0] == f"{RUN} `--trainer.max_steps=9`"
+    [row] = cells({**resumed, "command": "fit --ckpt_path last --trainer.max_steps=20"})
+    assert row[0] == f"{RUN} `--trainer.max_steps=20`"
+
+
+def test_runs_on_other_files_are_not_one_more_seed():
+    test = {**RECORD["evaluations"][0], "command": "test --ckpt_path best.ckpt --data.test_files a/x.txt"}
+    other = {**test, "command": "test --ckpt_path best.ckpt --data.test_files a/y.txt"}
+    rows = cells({**RECORD, "best": {}, "evaluations": [test, other]})
+    assert [row[1] for row in rows] == ["`--data.test_files=x.txt`", "`--data.test_files=y.txt`"]
+
+
+def test_a_recipe_is_known_wherever_it_lies():
+    command = RECORD["command"].replace("recipes/a/b.yaml", "/home/me/recipes/a/b.yaml")
+    assert cells({**RECORD, "command": f"{command} --data.separator '|'"})[0][0] == rf"{RUN} `--data.separator=\|`"
 
 
 def test_runs_and_their_tests_leave_what_the_ledger_needs(fit, small, capsys, workdir):
@@ -73,6 +166,7 @@ def test_runs_and_their_tests_leave_what_the_ledger_needs(fit, small, capsys, wo
         main(["test", "--ckpt_path", checkpoint, "--trainer.limit_test_batches=2", *flags])
     first, record = (json.loads(Path(f"runs/mine/version_{i}/run.json").read_text()) for i in (0, 1))
     assert first["seed"] == "3"
+    assert (first["continues"], record["continues"]) == ([], [first["command"]])
     assert (first["steps"], record["steps"]) == (2, 3)
     saved = torch.load("runs/mine/version_0/checkpoints/last.ckpt", weights_only=True)["callbacks"]["RunRecord"]
     assert record["seconds"] > saved["seconds"] > 0  # those of the run that it went on with count
@@ -91,6 +185,7 @@ def test_runs_and_their_tests_leave_what_the_ledger_needs(fit, small, capsys, wo
     out = capsys.readouterr().out
     assert f"{cached['test_perplexity']:.4g}" in out
     assert "`--model.cache.size=9`" in out
+    assert record["commit"] is None or record["commit"][:7] in out
 
 
 def test_the_shipped_figures_can_be_read():
@@ -106,6 +201,7 @@ def test_the_shipped_figures_can_be_read():
         ({}, ["."], ".: no run.json in it: runs made by `lightning_rnnattn fit` have one"),
         ({"run.json": "{"}, ["."], "run.json: not the record of a run"),
         ({"p.csv": "recipe,metric\na,b\n"}, [".", "--published=p.csv"], "p.csv:2: not the columns recipe,metric,value"),
+        ({"p.csv": "recipe,metric,value\na,b,1\n"}, [".", "--published=p.csv"], "p.csv:2: not the columns recipe,"),
         ({}, [".", "--published=none.csv"], "none.csv: cannot read the published figures"),
     ],
 )

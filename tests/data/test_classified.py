@@ -109,9 +109,15 @@ def test_one_label_among_lists_is_named(tmp_path):
         data.examples("train")
 
 
+def test_files_take_the_place_of_a_data_set(tmp_path):
+    data = ClassifiedDataModule(write(tmp_path, "x", LINES), dataset="no/where")
+    assert len(data.texts("train")) == LINES.count("\n")
+    assert [data.has(split) for split in ("val", "test")] == [False, False]
+    with pytest.raises(UserError, match=r"no data for train: give data.train_files or data.dataset"):
+        ClassifiedDataModule().train_dataloader()
+
+
 def test_what_cannot_be_is_said(tmp_path):
-    with pytest.raises(UserError, match="exclude each other"):
-        ClassifiedDataModule("x", dataset="y")
     with pytest.raises(UserError, match=r"data.separator is empty"):
         ClassifiedDataModule("x", separator="")
     with pytest.raises(UserError, match=r"data.tokenizer = model.tokenizer"):

@@ -66,8 +66,13 @@ def test_broken_rows_are_named_with_their_line(tmp_path):
         PairTableDataModule(str(path), **WORDS).examples("train")
 
 
-def test_files_and_a_data_set_exclude_each_other():
-    with pytest.raises(UserError, match=r"data\.dataset and data\.train_files exclude each other"):
-        PairTableDataModule("x.tsv", dataset="x")
-    with pytest.raises(UserError, match=r"no data for test: give data\.test_files or data\.test_split"):
-        PairTableDataModule("x.tsv").examples("test")
+def test_files_take_the_place_of_a_data_set(tmp_path):
+    path = tmp_path / "x.tsv"
+    path.write_text(TSV)
+    data = PairTableDataModule(str(path), dataset="no/where", **COLUMNS, **WORDS)
+    assert len(data.examples("train").lengths) == len(ROWS)
+    assert not data.has("val")
+    with pytest.raises(UserError, match=r"no data for test: give data\.test_files$"):
+        data.examples("test")
+    with pytest.raises(UserError, match=r"no data for train: give data\.train_files or data\.dataset$"):
+        PairTableDataModule(**WORDS).examples("train")

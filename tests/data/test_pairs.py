@@ -68,7 +68,7 @@ def test_a_batch(pairs):
 def test_texts_come_where_they_are_not_trained_on(pairs, write):
     data = pairs()
     data.sources["test"], data.targets["test"] = write("test.de", "zwei Männer\r\n\n"), write("test.en", "two men\nx")
-    with pytest.raises(UserError, match=r"test\.de:2: the pair has an empty side, as 1 of the 2 pairs of test have"):
+    with pytest.raises(UserError, match=r"test\.de:2: the pair has an empty side \(0 and 1 tokens\), as 1 of the 2"):
         data.examples("test")
     data.sources["test"] = write("test2.de", "zwei Männer\r\nMann")
     batch = data.examples("test").collate([0], True)
@@ -148,15 +148,29 @@ def test_files_out_of_step_are_named_with_the_line(pairs, source, target, place)
 
 def test_what_cannot_be_used_is_an_error_with_its_line(pairs):
     with pytest.raises(
-        UserError, match=r"train\.en:2: the pair has an empty side, as 2 of the 3 pairs of train have: .*skip"
+        UserError, match=r"train\.en:2: the pair has an empty side \(1 and 0 tokens\), as 2 of the 3 pairs"
     ):
         pairs("a\nb\n\n", "x\n \nz\n").examples("train")
-    with pytest.raises(UserError, match=r"train\.de:2: the pair has more than 2 tokens on a side, as 1 of"):
+    line = (
+        r"train\.de:2: the pair has more than 2 tokens on a side \(3 and 1 tokens\), as 1 of .*: raise data\.max_length"
+    )
+    with pytest.raises(UserError, match=line + ", or set data.skip to true to leave them out"):
         pairs("a b\na b c\n", "x\ny\n", max_length=2).examples("train")
     with pytest.raises(UserError, match=r"train\.de:2: byte 0xe9 at offset 7 is not UTF-8"):
         pairs(b"all\ncaf\xe9\n", "x\ny\n").examples("train")
     with pytest.raises(UserError, match=r"train\.en:2: the text has what stands for the end of a line"):
         pairs("a\nb\n", "x\n<eos> y\n").examples("train")
+
+
+def test_a_line_that_is_a_book_is_not_trained_on_unless_asked_for(pairs):
+    source, target = "a\n" * 3, "x\ny\n" + "word " * 1025 + "\n"
+    with pytest.raises(
+        UserError, match=r"train\.en:3: the pair has more than 1024 tokens on a side \(1 and 1025 tokens\)"
+    ):
+        pairs(source, target).examples("train")
+    assert len(pairs(source, target, skip=True).examples("train").lengths) == 2
+    assert len(pairs(source, target, max_length=1025).examples("train").lengths) == 3
+    assert len(pairs(source, target, max_length=None).examples("train").lengths) == 3
 
 
 def test_skipped_pairs_are_counted(pairs, monkeypatch):

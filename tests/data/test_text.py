@@ -68,6 +68,17 @@ def test_hub_dataset(tmp_path_factory, tmp_path, monkeypatch):
     assert text_of(data, "test") == "net\n"
 
 
+def test_files_take_the_place_of_a_data_set(files, tmp_path):
+    data = TextDataModule(files["train"], dataset="no/where", batch_size=2, seq_len=3)
+    assert (text_of(data, "train"), data.val_dataloader()) == ("abc\n" * 20, [])
+    with pytest.raises(UserError, match=r"no text for test: give data.test_files or data.test_fraction"):
+        data.test_dataloader()
+    recorded = checkpoint(tmp_path, data)
+    assert (recorded["train_files"], recorded["dataset"]) == (files["train"], "no/where")  # as given
+    again = TextDataModule.load_from_checkpoint(tmp_path / "last.ckpt", test_files=files["test"])
+    assert [text_of(again, split) for split in ("train", "test")] == ["abc\n" * 20, "bca\n" * 3]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -76,7 +87,6 @@ def test_hub_dataset(tmp_path_factory, tmp_path, monkeypatch):
         ({"eval_batch_size": 0}, "data.eval_batch_size is 0"),
         ({"val_fraction": 1.0}, "data.val_fraction is 1.0"),
         ({"val_fraction": 0.5, "test_fraction": 0.5}, "leave nothing to train on"),
-        ({"dataset": "x", "train_files": "y"}, "data.dataset and data.train_files exclude each other"),
     ],
 )
 def test_contradictions(arguments, message):
@@ -87,9 +97,9 @@ def test_contradictions(arguments, message):
 def test_missing_text_names_its_key(files, tmp_path):
     with pytest.raises(UserError, match=r"data.train_files: .*none.* matches no file"):
         TextDataModule(str(tmp_path / "none*")).vocab_size  # noqa: B018
-    with pytest.raises(UserError, match=r"no text for train: give data.train_files"):
+    with pytest.raises(UserError, match=r"no text for train: give data.train_files or data.dataset"):
         TextDataModule().train_dataloader()
-    with pytest.raises(UserError, match=r"no text to train the tokenizer on"):
+    with pytest.raises(UserError, match=r"no text to train the tokenizer on: give data.train_files or data.dataset"):
         TextDataModule(test_files=files["test"]).vocab_size  # noqa: B018
     with pytest.raises(UserError, match=r"no text for test: give data.test_files or data.test_fraction"):
         TextDataModule(files["train"]).test_dataloader()
