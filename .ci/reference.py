@@ -76,6 +76,7 @@ INJECTED = {
     "context_dim",
     "input_size",
     "memory_size",
+    "directions",
     "encoder_shape",
     "decoder_shape",
     "options",

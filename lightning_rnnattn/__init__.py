@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.data import PairDataModule as PairDataModule
     from lightning_rnnattn.data import PairTableDataModule as PairTableDataModule
     from lightning_rnnattn.data import Pixels as Pixels
+    from lightning_rnnattn.data import RecordedDataModule as RecordedDataModule
     from lightning_rnnattn.data import Rows as Rows
     from lightning_rnnattn.data import TaggedDataModule as TaggedDataModule
     from lightning_rnnattn.data import TextDataModule as TextDataModule
@@ -108,6 +109,7 @@ _PUBLIC = {
         "PairDataModule",
         "PairTableDataModule",
         "Pixels",
+        "RecordedDataModule",
         "Rows",
         "TaggedDataModule",
         "TextDataModule",

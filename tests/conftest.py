@@ -1,11 +1,12 @@
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
+from torch import nn
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -28,6 +29,31 @@ def _environment() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture
+def assert_drops() -> Callable[..., None]:
+    """A check that dropout between two layers is on in training, and only there."""
+
+    def check(model: nn.Module, run: Callable[[], object], p: float, before: nn.Module | None, behind: nn.Module):
+        """Compares what ``behind`` reads with what ``before`` made; without it, with what is read in evaluation."""
+        made, read = [], []
+        if before is not None:
+            before.register_forward_hook(lambda _, args, out: made.append(out[0] if isinstance(out, tuple) else out))
+        behind.register_forward_pre_hook(lambda _, args: read.append(args[0]))
+        for training in (True, True, False, False):
+            model.train(training)
+            run()
+        first, second, exact, again = read
+        whole, _, undropped, _ = made or 4 * [exact]
+        assert torch.equal(exact, again)
+        assert torch.equal(exact, undropped)
+        kept = first != 0
+        assert kept[whole != 0].double().mean() == pytest.approx(1 - p, abs=0.1)
+        torch.testing.assert_close(first, whole * kept / (1 - p))
+        assert not torch.equal(kept, second != 0)
+
+    return check
 
 
 @pytest.fixture

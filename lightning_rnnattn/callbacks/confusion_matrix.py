@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torchmetrics.classification import MulticlassConfusionMatrix
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from lightning_rnnattn.callbacks.confusion_figure import confusion_figure
 from lightning_rnnattn.callbacks.figures import save_figure
@@ -30,7 +30,7 @@ class ConfusionMatrix(RunCallback):
         UserError: if the module gives no labels.
     """
 
-    _counts: MulticlassConfusionMatrix
+    _counts: Tensor
 
     def __init__(self, max_labels: int = 40) -> None:
         self.max_labels = max_labels
@@ -40,8 +40,8 @@ class ConfusionMatrix(RunCallback):
         module: Any = pl_module
         if not hasattr(module, "label_names"):
             raise UserError(f"ConfusionMatrix: {type(module).__name__} gives no labels: leave it out of the callbacks")
-        counts = MulticlassConfusionMatrix(len(module.label_names), ignore_index=IGNORE, validate_args=False)
-        self._counts = counts.to(module.device)
+        size = len(module.label_names)
+        self._counts = torch.zeros(size, size, dtype=torch.int64, device=module.device)
 
     on_test_start = on_validation_start
 
@@ -71,10 +71,14 @@ class ConfusionMatrix(RunCallback):
         if outputs["predicted"].dtype == torch.bool:
             rank_zero_warn("ConfusionMatrix draws nothing: a sequence may have several labels")
         else:
-            self._counts.update(outputs["predicted"].flatten(), outputs["actual"].flatten())
+            predicted, actual = outputs["predicted"].flatten(), outputs["actual"].flatten()
+            size = len(self._counts)
+            self._counts += multiclass_confusion_matrix(
+                predicted, actual, size, ignore_index=IGNORE, validate_args=False
+            )
 
     def _draw(self, trainer: Trainer, module: Any, stage: str) -> None:
-        counts = self._counts.compute().cpu().numpy()  # of all ranks
+        counts = trainer.strategy.reduce(self._counts, reduce_op="sum").cpu().numpy()  # of all ranks
         if trainer.sanity_checking or not writes(trainer) or not counts.any():
             return
         self.path = self.folder / "confusion" / f"{stage}_step{trainer.global_step:07d}.png"

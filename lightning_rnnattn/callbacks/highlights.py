@@ -57,7 +57,8 @@ class Highlights(Observer):
             with observing(trainer, module):
                 found = [self._highlight(module, text) for text in self.texts or ()]
             if not found:
-                raise UserError("there are no texts: give it some")
+                why = "no validation came before the end" if self.texts is None else "there are no texts"
+                raise UserError(f"{why}: give it texts")
         except UserError as error:
             rank_zero_warn(f"Highlights draws nothing: {error}")
             return

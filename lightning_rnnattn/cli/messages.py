@@ -1,7 +1,10 @@
 """jsonargparse's messages retell every type that was tried; here they become one line: key, fault, nearest name."""
 
+import inspect
+import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from pkgutil import resolve_name
 from textwrap import shorten
 from typing import Any, get_args
@@ -10,6 +13,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule
 
 from lightning_rnnattn.cli.errors import nearest, subclass_names
+from lightning_rnnattn.spec import spec
 
 CALLABLE = "expects a function or a callable class: "
 
@@ -117,9 +121,24 @@ def _type(match: re.Match[str], parser: ArgumentParser) -> str:
     named = (re.sub(r"<class '([\w.]+)'>|typing\.", r"\1", kind) for kind in kinds)
     expected = " or ".join(name for name in named if name != "NoneType")
     expected = re.sub(r"collections\.abc\.|, but got .*", "", expected, flags=re.DOTALL)
+    if flags := _flags(match):
+        return f"{'.'.join(_keys(match))}: name the class, too: {flags}"
     if expected in ("", "import path or a subclass spec"):  # what is given has the keys of a class, or should
         expected = "the name of a class, or {class_path: its name, init_args: {its options}}"
     return f"{'.'.join(_keys(match))}: expected {expected}, not {shorten(repr(_given(match)), 100)}"
+
+
+def _flags(match: re.Match[str]) -> str:
+    """The flags that give an option to a default that is a partial, which jsonargparse cannot write down; or none."""
+    option = re.search(r"but got NestedArg\(key='(?:init_args\.)?([\w.]+)', val='([^']*)'", match.string)
+    holder, (*_, key) = _holder(match), _keys(match)
+    default = inspect.signature(holder).parameters[key].default if option and holder else None
+    if option is None or not isinstance(default, partial):
+        return ""
+    flag = "--" + ".".join(_keys(match))
+    options = {name: json.dumps(value) for name, value in spec(default, key)["init_args"].items()}
+    options[option[1]] = option[2]
+    return " ".join([f"{flag}={default.func.__name__}", *(f"{flag}.{name}={value}" for name, value in options.items())])
 
 
 _RETELL = {

@@ -187,11 +187,15 @@ class TrainingCLI(LightningCLI):
             if self._other_data():  # whose class shares argument names with the checkpoint's, but not their values
                 self._parser(self.command).set_defaults({"data": None})
                 self.config = parser.parse_args(args)
+            self._settle_callbacks(parser, args)
             # Defaults in Python, which jsonargparse cannot write down.
             if partials := _partials(self.config[self.command].model):
                 self.config = parser.parse_object({self.command: {"model": partials}}, self.config)
         except ArgumentError as error:
-            raise UserError(short_message(str(error), self._parser(self.command))) from error
+            message = short_message(str(error), self._parser(self.command))
+            if message.startswith("--data is missing") and self.checkpoint.shapes is not None:
+                message += f"; {self.early.ckpt_path} records none, as its data module is no RecordedDataModule"
+            raise UserError(message) from error
         for key in ("model", "data", "trainer.callbacks", "trainer.logger"):
             check_nulls(self.config[self.command].get(key), key)
         seed = self.config[self.command].seed_everything
@@ -205,7 +209,7 @@ class TrainingCLI(LightningCLI):
         """Makes the trainer, which checks most of its settings itself."""
         try:
             return super().instantiate_trainer(**kwargs)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RuntimeError) as error:
             raise UserError(f"trainer: {error}") from error
 
     def _other_data(self) -> bool:
@@ -213,6 +217,19 @@ class TrainingCLI(LightningCLI):
         if default is None:
             return False
         return resolve_name(self.config[self.command].data.class_path) is not resolve_name(default["class_path"])
+
+    def _settle_callbacks(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Makes a list of a single callback, and lets one that is added to the defaults replace that of its class."""
+        trainer = self.config[self.command].trainer
+        if isinstance(trainer.callbacks, Namespace):
+            trainer.callbacks = [trainer.callbacks]
+        kinds = _kinds(trainer.callbacks)
+        if len(set(kinds)) == len(kinds):
+            return
+        self._parser(self.command).set_defaults({"trainer.callbacks": None})
+        given = parser.parse_args(args)[self.command].trainer.callbacks
+        defaults = trainer.callbacks[: len(kinds) - len(given)]  # none where a config lists them all
+        trainer.callbacks = [one for one in defaults if resolve_name(one.class_path) not in _kinds(given)] + given
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: Lightning's own lets the checkpoint override YAML and flags."""
@@ -225,7 +242,7 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Adds what every run has, whatever other callbacks there are: a record, a progress bar, a guard, a writer."""
         config = self.config[self.command]
-        kinds = [resolve_name(callback.class_path) for callback in config.trainer.callbacks or []]
+        kinds = _kinds(config.trainer.callbacks)
         added: list[Callback] = [StartedProcesses(), RunRecord(self.typed)]
         if self.command == "fit":
             added += [kind() for kind in (FiniteLoss, MetricsHistory) if kind not in kinds]
@@ -286,6 +303,10 @@ class TrainingCLI(LightningCLI):
         if subcommand == "fit" and self.early.ckpt_path not in (None, REQUEUED) and kwargs["ckpt_path"]:
             go_on_logging(self.trainer, kwargs["ckpt_path"])
         return kwargs
+
+
+def _kinds(callbacks: list[Namespace] | None) -> list[type]:
+    return [resolve_name(callback.class_path) for callback in callbacks or []]
 
 
 def _partials(chosen: Namespace) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from lightning_rnnattn.data.padded import Padded
 from lightning_rnnattn.data.pair_batch import PairBatch, PairText
 from lightning_rnnattn.data.pair_tables import PairTableDataModule
 from lightning_rnnattn.data.pairs import PairDataModule
+from lightning_rnnattn.data.recorded import RecordedDataModule
 from lightning_rnnattn.data.shakespeare import TinyShakespeare
 from lightning_rnnattn.data.tag_batch import TagBatch
 from lightning_rnnattn.data.tagged import TaggedDataModule
@@ -38,6 +39,7 @@ __all__ = [
     "PairTableDataModule",
     "PairText",
     "Pixels",
+    "RecordedDataModule",
     "Rows",
     "TagBatch",
     "TaggedDataModule",

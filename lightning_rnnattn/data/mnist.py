@@ -103,7 +103,7 @@ class MNIST(ExampleDataModule):
     @property
     def input_size(self) -> int:
         """Features of a step."""
-        examples = self.examples("train" if self.has("train") else "predict")
+        examples = self.examples("predict" if self.folder is None and self.predict_images else "train")
         assert isinstance(examples, ImageExamples)
         return examples.input_size
 

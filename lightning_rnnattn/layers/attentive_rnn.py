@@ -42,7 +42,7 @@ class AttentiveRNN(nn.Module):
         super().__init__()
         self.rnn = rnn(input_size)
         self.output_size = self.rnn.output_size
-        if getattr(self.rnn, "bidirectional", False):
+        if self.rnn.bidirectional:
             raise UserError("rnn: bidirectional must be false: nothing may be seen before its time")
         self.attention = None if attention is None else attention(self.output_size, self.output_size)
         self.combine = None if self.attention is None else combine(self.output_size, self.attention.value_dim)

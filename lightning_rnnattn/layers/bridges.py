@@ -41,8 +41,7 @@ class StateShape(NamedTuple):
         rnn.train(was_training)
         parts = _parts(state)
         rows, _, size = parts[0].shape
-        directions = 2 if getattr(rnn, "bidirectional", False) else 1
-        return cls(rows // directions, directions, size, len(parts))
+        return cls(rows // rnn.directions, rnn.directions, size, len(parts))
 
 
 class Bridge(nn.Module, ABC):

@@ -27,7 +27,7 @@ class CharacterEncoder(nn.Module):
         num_characters: size of the vocabulary of characters.
         embedding_size: features of a character's embedding.
         rnn: makes the recurrent network from its input size; a bidirectional LSTM of 64 units each way where None.
-        pooling: makes the layer from the network's outputs to one vector, from their size.
+        pooling: makes the layer from the network's outputs to one vector, from their size and its directions.
         dropout: probability of dropping a feature of an embedding, in training.
 
     Attributes:
@@ -59,7 +59,7 @@ class CharacterEncoder(nn.Module):
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.dropout = nn.Dropout(dropout)
         self.rnn = LSTM(embedding_size, 64, bidirectional=True) if rnn is None else rnn(embedding_size)
-        self.pooling = pooling(self.rnn.output_size)
+        self.pooling = pooling(self.rnn.output_size, self.rnn.directions)
         self.output_size: int = self.pooling.output_size
 
     def forward(self, characters: Tensor, character_lengths: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ class Decoder(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.rnn = rnn(input_size + fed_size)
-        if getattr(self.rnn, "bidirectional", False):
+        if self.rnn.bidirectional:
             raise UserError("decoder.rnn: a decoder predicts what comes next: bidirectional must be false")
         if self.rnn.output_size != self.rnn.hidden_size:
             raise UserError("decoder.rnn.last_size: the layers of a decoder have one size: leave it null")

@@ -64,7 +64,8 @@ class TokenEmbedding(InputLayer):
         freeze: do not train the vectors; only with ``vectors``.
 
     Raises:
-        UserError: if a size or a probability is out of range, or ``freeze`` is set without ``vectors``.
+        UserError: if a size or a probability is out of range, or ``freeze`` is set without ``vectors``; or when it is
+            called with features.
 
     Example:
         >>> TokenEmbedding(100, embedding_size=8)(torch.tensor([[3, 1, 0]])).shape
@@ -104,6 +105,8 @@ class TokenEmbedding(InputLayer):
 
     def forward(self, values: Tensor) -> Tensor:
         """Token ids (B, T) to (B, T, embedding_size)."""
+        if values.is_floating_point():
+            raise UserError("TokenEmbedding reads token ids, and the data has features: set model.input to Features")
         x = self.embedding(values)
         if self.training and self.token_dropout:
             keep = torch.empty(self.embedding.num_embeddings, 1, dtype=x.dtype, device=x.device)
@@ -140,7 +143,7 @@ class Features(InputLayer):
         dropout: probability of dropping a feature, in training.
 
     Raises:
-        UserError: if a size or a probability is out of range.
+        UserError: if a size or a probability is out of range; or when it is called with token ids.
     """
 
     def __init__(self, input_size: int, projection_size: int | None = None, *, dropout: float = 0.0) -> None:
@@ -159,4 +162,6 @@ class Features(InputLayer):
 
     def forward(self, values: Tensor) -> Tensor:
         """Features (B, T, input_size) to (B, T, output_size)."""
+        if not values.is_floating_point():
+            raise UserError("Features reads features, and the data has token ids: set model.input to TokenEmbedding")
         return self.dropout(self.projection(values))

@@ -27,11 +27,11 @@ class MinRNN(StackedRNN):
 
     def build_kernel(self, input_size: int, hidden_size: int, num_layers: int) -> nn.Module:
         """The linear maps of a layer, those of the second direction after those of the first."""
-        return nn.Linear(input_size, self.num_parts * hidden_size * (2 if self.bidirectional else 1))
+        return nn.Linear(input_size, self.num_parts * hidden_size * self.directions)
 
     def run(self, kernel: nn.Module, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
         """One layer, both directions; see `StackedRNN.run`."""
-        parts = kernel(x).chunk(self.num_parts * (2 if self.bidirectional else 1), dim=-1)
+        parts = kernel(x).chunk(self.num_parts * self.directions, dim=-1)
         mask = None if lengths is None else lengths_mask(lengths, x.shape[1]).to(x.device).unsqueeze(-1)
         outputs, states = [], []
         for direction in range(len(parts) // self.num_parts):

@@ -18,16 +18,21 @@ class Pooling(nn.Module, ABC):
 
     Args:
         input_size: D, features of an element.
+        directions: of the recurrent network that the elements come from; with 2, the second half of their features was
+            computed from the end.
 
     Attributes:
         output_size: features of the vector.
     """
 
-    def __init__(self, input_size: int) -> None:
+    def __init__(self, input_size: int, directions: int = 1) -> None:
         super().__init__()
         if input_size < 1:
             raise UserError(f"input_size={input_size}: {type(self).__name__} needs at least 1")
+        if input_size % directions:
+            raise UserError(f"input_size={input_size} are no features of {directions} directions")
         self.input_size = input_size
+        self.directions = directions
         self.output_size = input_size
 
     @abstractmethod
@@ -43,8 +48,8 @@ class Pooling(nn.Module, ABC):
         """
 
 
-PoolingFactory = Callable[[int], Pooling]
-"""Makes a pooling from input_size: a class, or a ``functools.partial`` of one."""
+PoolingFactory = Callable[[int, int], Pooling]
+"""Makes a pooling from (input_size, directions) of a recurrent network: a class, or a ``functools.partial`` of one."""
 
 
 class MeanPooling(Pooling):
@@ -73,26 +78,14 @@ class MaxPooling(Pooling):
 
 
 class LastPooling(Pooling):
-    """The last element; of a bidirectional network, each direction's own last.
-
-    Args:
-        input_size: D, features of an element.
-        bidirectional: the second half of the features was computed from the end, so that its last is at the first
-            element.
-    """
-
-    def __init__(self, input_size: int, *, bidirectional: bool = False) -> None:
-        super().__init__(input_size)
-        if bidirectional and input_size % 2:
-            raise UserError(f"bidirectional: input_size={input_size} has no two equal halves")
-        self.bidirectional = bidirectional
+    """The last element; of a bidirectional network, each direction's own last, which backwards is the first element."""
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """See `Pooling.forward`; there are no weights."""
         place = torch.arange(x.shape[1], device=x.device)
         rows = torch.arange(len(x), device=x.device)
         vector = x[rows, place.masked_fill(~mask, -1).amax(1)]
-        if self.bidirectional:
+        if self.directions == 2:
             first = x[rows, place.masked_fill(~mask, x.shape[1]).amin(1).clamp(max=x.shape[1] - 1)]
             vector = torch.cat([vector.chunk(2, -1)[0], first.chunk(2, -1)[1]], dim=-1)
         return vector.masked_fill(~mask.any(-1, keepdim=True), 0.0), None
@@ -109,6 +102,7 @@ class AttentionPooling(Pooling):
 
     Args:
         input_size: D, features of an element.
+        directions: see `Pooling`; both are weighed together.
         attention: makes the attention from (query_dim, key_dim).
         num_queries: R.
 
@@ -125,11 +119,12 @@ class AttentionPooling(Pooling):
     def __init__(
         self,
         input_size: int,
+        directions: int = 1,
         *,
         attention: AttentionFactory = Attention,
         num_queries: int = 1,
     ) -> None:
-        super().__init__(input_size)
+        super().__init__(input_size, directions)
         if num_queries < 1:
             raise UserError(f"num_queries={num_queries}: at least one query must look at the sequence")
         self.query = nn.Parameter(torch.randn(num_queries, input_size) * input_size**-0.5)

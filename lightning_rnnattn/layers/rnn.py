@@ -35,11 +35,18 @@ class RNN(nn.Module, ABC):
         input_size: features of an input.
         hidden_size: features of a state.
         output_size: features of an output, both directions together.
+        bidirectional: whether the second half of an output was computed from the end.
     """
 
     input_size: int
     hidden_size: int
     output_size: int
+    bidirectional: bool = False
+
+    @property
+    def directions(self) -> int:
+        """2 for a bidirectional network, else 1."""
+        return 2 if self.bidirectional else 1
 
     @abstractmethod
     def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
@@ -113,20 +120,19 @@ class StackedRNN(RNN):
             if size < 1:
                 raise UserError(f"{name}={size}: {type(self).__name__} needs at least 1")
         require_probability(dropout=dropout, locked_dropout=locked_dropout)
-        directions = 2 if bidirectional else 1
+        self.bidirectional = bidirectional
         self.input_size = input_size
         self.hidden_sizes = [hidden_size] * (num_layers - 1) + [last_size]
         self.hidden_size = max(self.hidden_sizes)
-        self.output_size = last_size * directions
+        self.output_size = last_size * self.directions
         self.num_layers = num_layers
-        self.bidirectional = bidirectional
         self.dropout = dropout
         self.residual = residual
 
         # What happens between layers decides how many of them one kernel can take.
         apart = residual or layer_norm or locked_dropout > 0 or last_size != hidden_size or not self.fuses_layers
         depth = 1 if apart else num_layers
-        inputs = [input_size, *(directions * size for size in self.hidden_sizes[:-1])]
+        inputs = [input_size, *(self.directions * size for size in self.hidden_sizes[:-1])]
         self.kernels = nn.ModuleList(
             self.build_kernel(inputs[i], self.hidden_sizes[i], depth) for i in range(0, num_layers, depth)
         )
@@ -161,5 +167,4 @@ class StackedRNN(RNN):
         return x, map_state(lambda *layers: torch.cat(layers), *states)
 
     def _of_layer(self, i: int, state: Tensor) -> Tensor:
-        directions = 2 if self.bidirectional else 1
-        return state[i * directions : (i + 1) * directions, :, : self.hidden_sizes[i]].contiguous()
+        return state[i * self.directions : (i + 1) * self.directions, :, : self.hidden_sizes[i]].contiguous()

@@ -79,7 +79,7 @@ class SequenceClassifier(LabelModule):
         if penalty < 0:
             raise UserError(f"penalty={penalty} must be at least 0")
         self.rnn = rnn(self.input.output_size)
-        self.pooling = pooling(self.rnn.output_size)
+        self.pooling = pooling(self.rnn.output_size, self.rnn.directions)
         self.output = output(self.pooling.output_size, num_labels)
         self.penalty, self.auroc = penalty, auroc
         self.metrics = by_stage(self.build_metrics)
@@ -225,6 +225,11 @@ class SequenceClassifier(LabelModule):
         return [self._view(self.attention_weights(ids)[0], self.tokenizer.pieces(text))]
 
     def _batch_features(self, batch: Any) -> tuple[Tensor, Tensor | None]:
+        if not hasattr(batch, "inputs"):
+            raise UserError(
+                f"the data gives {type(batch).__name__}, and SequenceClassifier learns labels of whole sequences, from "
+                "ClassBatch: set data to ClassifiedDataModule, or model to SequenceTagger"
+            )
         return self.features(batch.inputs.values, batch.inputs.lengths)
 
     def _view(self, weights: Tensor, keys: list[str]) -> AttentionView:

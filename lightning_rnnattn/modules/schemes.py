@@ -26,9 +26,16 @@ class LabelScheme(Described):
         """What each label says of spans.
 
         Raises:
-            UserError: if a label is neither ``O`` nor ``B-`` or ``I-`` and a type.
+            UserError: if a label is neither ``O`` nor ``B-`` or ``I-`` and a type; or none of the others leads to it.
         """
         parts = [self._split(label) for label in labels]
+        if lost := self._unreachable(labels):
+            fitting = [kind.__name__ for kind in (BIO, IOB1) if not kind()._unreachable(labels)]
+            way = f"they look like {fitting[0]}: set model.scheme to {fitting[0]}" if fitting else "correct them"
+            raise UserError(
+                f"model.scheme: in {type(self).__name__} none of the data's labels leads to {lost[0]!r}, which would "
+                f"never be predicted: {way}"
+            )
         kinds = {kind: i for i, kind in enumerate(sorted({kind for prefix, kind in parts if prefix != "O"}))}
         return SpanTable(
             torch.tensor([prefix == "B" for prefix, _ in parts]),
@@ -42,6 +49,14 @@ class LabelScheme(Described):
             start=torch.tensor([self.follows("O", after) for after in labels]),
             end=torch.ones(len(labels), dtype=torch.bool),
         )
+
+    def _unreachable(self, labels: Sequence[str]) -> list[str]:
+        """The labels that no sequence of these labels comes to: in `BIO`, ``I-TYPE`` where there is no ``B-TYPE``."""
+        reached, new = set[str](), {"O"}
+        while new:
+            reached |= new
+            new = {after for after in labels for before in new if self.follows(before, after)} - reached
+        return [label for label in labels if label not in reached]
 
     def _split(self, label: str) -> tuple[str, str]:
         prefix, _, kind = label.partition("-")

@@ -60,6 +60,9 @@ class SequenceTagger(LabelModule):
         optimizer: see `SequenceModule`.
         lr_scheduler: see `SequenceModule`.
 
+    Attributes:
+        predict_attention: whether predictions have the weights, too; ``predict --attention`` sets it.
+
     Raises:
         UserError: if characters are to be read and the data has none, or ``dropout`` is no probability.
 
@@ -70,6 +73,7 @@ class SequenceTagger(LabelModule):
         torch.Size([2, 5])
     """
 
+    predict_attention = False
     vocabularies = ("tokenizer", "character_tokenizer", "labels")
     character_tokenizer: Tokenizer | None
 
@@ -148,8 +152,8 @@ class SequenceTagger(LabelModule):
 
     def step(self, batch: Any, stage: str) -> Loss:
         """The loss of a batch (a ``TagBatch``), per element."""
-        lengths = _counted(batch)
-        return Loss(self.loss(self._batch_features(batch), batch.labels, lengths), lengths.sum())
+        features, lengths = self._batch_features(batch), _counted(batch)
+        return Loss(self.loss(features, batch.labels, lengths), lengths.sum())
 
     def evaluate(self, batch: Any, stage: str) -> Decisions:
         """See `LabelModule.evaluate`."""
@@ -174,26 +178,35 @@ class SequenceTagger(LabelModule):
     def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
         """A dict for each row: ``index``, ``words``, ``labels`` (names), their ``probabilities``, and ``text``.
 
-        A probability is that of the label at its place, summed over all paths of labels that the scheme allows.
+        A probability is that of the label at its place, summed over all paths of labels that the scheme allows. With
+        `predict_attention` there are the ``weights``, too: for each word those of all words, the mean over the heads.
+
+        Raises:
+            UserError: if weights are asked for, and the model has no attention.
         """
         features, lengths = self._batch_features(batch), _counted(batch)
         best = self.output.decode(features, lengths, self.allowed)
         marginals = self.output.marginals(features, lengths, self.allowed)
-        probabilities = marginals.gather(-1, best.unsqueeze(-1)).squeeze(-1)
-        rows = zip(
-            batch.indices, batch.texts, batch.counts.tolist(), best.tolist(), probabilities.tolist(), strict=True
-        )
-        return [
-            {
+        probabilities = marginals.gather(-1, best.unsqueeze(-1)).squeeze(-1).cpu()
+        weights = self._batch_weights(batch, len(best)).mean(1).cpu() if self.predict_attention else None
+        best = best.cpu()
+        rows: list[dict[str, Any]] = []
+        for b, (index, words, counts) in enumerate(zip(batch.indices, batch.texts, batch.counts.tolist(), strict=True)):
+            if not counts:
+                continue
+            size = len(words)
+            names = [self.label_names[label] for label in best[b, :size].tolist()]
+            row = {
                 "index": index,
                 "words": list(words),
-                "labels": (names := [self.label_names[label] for label in labels[: len(words)]]),
-                "probabilities": [round(probability, 6) for probability in probabilities[: len(words)]],
+                "labels": names,
+                "probabilities": _rounded(probabilities[b, :size]),
                 "text": " ".join(names),
             }
-            for index, words, counts, labels, probabilities in rows
-            if counts
-        ]
+            if weights is not None:
+                row["weights"] = [_rounded(word) for word in weights[b, :size, :size]]
+            rows.append(row)
+        return rows
 
     def num_tokens(self, batch: Any) -> Tensor:
         """Elements that a batch trains on, for throughput; a tensor, so that no step waits for the device."""
@@ -220,10 +233,8 @@ class SequenceTagger(LabelModule):
 
     def attention_views(self, batch: Any, rows: int) -> list[list[AttentionView]]:
         """See `ShowsAttention`."""
-        lengths = batch.words.lengths[:rows]
-        characters, sizes = (None if x is None else x[:rows] for x in (batch.characters, batch.character_lengths))
-        weights = self.attention_weights(batch.words.values[:rows], lengths, characters, sizes)
-        names = batch.texts or [map(str, range(1, length + 1)) for length in lengths.tolist()]
+        weights = self._batch_weights(batch, rows)
+        names = batch.texts or [map(str, range(1, length + 1)) for length in batch.words.lengths.tolist()]
         return [[AttentionView.of(row, own := tuple(name), own)] for row, name in zip(weights, names, strict=False)]
 
     def text_views(self, text: str) -> list[AttentionView]:
@@ -277,7 +288,16 @@ class SequenceTagger(LabelModule):
         return self.attention(hidden, self.attention.memory(hidden, mask=mask), need_weights=need_weights)
 
     def _batch_features(self, batch: Any) -> Tensor:
+        if not hasattr(batch, "words"):
+            raise UserError(
+                f"the data gives {type(batch).__name__}, and SequenceTagger learns a label for each element, from "
+                "TagBatch: set data to TaggedDataModule, or model to SequenceClassifier"
+            )
         return self.features(batch.words.values, batch.words.lengths, batch.characters, batch.character_lengths)
+
+    def _batch_weights(self, batch: Any, rows: int) -> Tensor:
+        characters, sizes = (None if x is None else x[:rows] for x in (batch.characters, batch.character_lengths))
+        return self.attention_weights(batch.words.values[:rows], batch.words.lengths[:rows], characters, sizes)
 
 
 def _lengths(words: Tensor, lengths: Tensor | None) -> Tensor:
@@ -287,6 +307,10 @@ def _lengths(words: Tensor, lengths: Tensor | None) -> Tensor:
 def _counted(batch: Any) -> Tensor:
     """The lengths of a batch's rows, zero for those that do not count, on the batch's device."""
     return batch.words.lengths.to(batch.counts.device) * batch.counts
+
+
+def _rounded(values: Tensor) -> list[float]:
+    return [round(value, 6) for value in values.tolist()]
 
 
 @functools.cache

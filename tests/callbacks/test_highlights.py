@@ -14,7 +14,7 @@ from lightning_rnnattn.callbacks.run import run_dir
 from lightning_rnnattn.data import ClassExamples, LengthBatches
 
 
-def fit(folder, callback, **options):
+def fit(folder, callback, max_steps=-1, **options):
     classifier = SequenceClassifier(5, 2, rnn=partial(LSTM, hidden_size=4), **options)
     classifier.tokenizer, classifier.labels = CharTokenizer(unk=True).train(["abcd"]), ("n", "y")
     texts = ["abc", "d", "dcba"]
@@ -26,6 +26,7 @@ def fit(folder, callback, **options):
         accelerator="cpu",
         logger=False,
         max_epochs=2,
+        max_steps=max_steps,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -51,6 +52,8 @@ def test_draws_the_texts_after_every_validation_and_trains_nothing_differently(t
 def test_what_cannot_be_drawn_is_said(tmp_path):
     with pytest.warns(UserWarning, match="draws nothing: there are no texts"):
         fit(tmp_path, Highlights([]))
+    with pytest.warns(UserWarning, match="draws nothing: no validation came before the end"):
+        fit(tmp_path, Highlights(), max_steps=1)
     with pytest.warns(UserWarning, match="draws nothing: model.pooling: MaxPooling has no attention weights"):
         folder, _ = fit(tmp_path, Highlights(), pooling=MaxPooling)
     assert not (folder / "highlights").exists()

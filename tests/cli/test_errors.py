@@ -83,6 +83,10 @@ RUN --trainer.max_time=x
     `Timer(duration='x')` is not a valid duration. Expected a string in the format DD:HH:MM:SS.
 RUN --model.rnn.dropout=2
     dropout=2.0 is not a probability in [0, 1)
+--data=CMUStress --model=SequenceClassifier --model.rnn.hidden_size 8
+    model.rnn: name the class, too: --model.rnn=LSTM --model.rnn.bidirectional=true --model.rnn.hidden_size=8
+--config=mnist/pixels.yaml
+    there is no data for train: give data.folder
 """.splitlines()  # what follows `fit`, and the error
 
 

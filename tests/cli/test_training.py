@@ -61,6 +61,32 @@ def test_the_readme_s_variation_of_the_quickstart(fit):
     assert init_args["attention"]["init_args"]["window"] == 64  # the quickstart's
 
 
+def test_a_callback_that_is_added_replaces_the_default_of_its_class(workdir, fit, small):
+    flags = ["--trainer.callbacks+=LastCheckpoint", "--trainer.callbacks.every_n_train_steps=1"]
+    flags += ["--trainer.callbacks+=BestCheckpoint", "--trainer.callbacks.monitor=val_perplexity"]
+    fit(*small, *flags)
+    every, of = "every_n_train_steps", "monitor"
+    callbacks = [
+        (one["class_path"].rpartition(".")[2], one["init_args"].get(every), one["init_args"].get(of))
+        for one in saved()["trainer"]["callbacks"]
+    ]
+    last, best = ("LastCheckpoint", 1, None), ("BestCheckpoint", None, "val_perplexity")
+    assert callbacks == [("Throughput", None, None), ("MetricsPlot", None, None), last, best]
+    (workdir / "two.yaml").write_text(
+        "trainer: {callbacks: [BestCheckpoint, {class_path: BestCheckpoint, init_args: {monitor: val_perplexity}}]}"
+    )
+    fit("--config=two.yaml", *small)  # what a config lists stays as it is
+    two = saved("runs/version_1")["trainer"]["callbacks"]
+    assert [one["init_args"]["monitor"] for one in two] == ["val_loss", "val_perplexity"]
+
+
+def test_one_callback_is_a_list_of_one(fit, fails, small):
+    fit(*small, "--trainer.callbacks=LastCheckpoint")
+    assert [one["class_path"].rpartition(".")[2] for one in saved()["trainer"]["callbacks"]] == ["LastCheckpoint"]
+    line = fails("fit", *small, "--trainer.callbacks=[LastCheckpoint, LastCheckpoint]")
+    assert line.startswith("trainer: Found more than one stateful callback of type `LastCheckpoint`")
+
+
 # -- sizes that the data knows ----------------------------------------------------------------------------------------
 
 

@@ -98,6 +98,24 @@ def test_saved_config_repeats_the_run(project):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_data_that_no_checkpoint_records_must_be_given_again(project, fit, fails):
+    Path("data_of_mine.py").write_text(
+        "import lightning.pytorch as L, torch\n"
+        "from lightning_rnnattn.data import TinyShakespeare\n"
+        "class Unrecorded(L.LightningDataModule):\n"
+        "    def train_dataloader(self):\n"
+        "        data = TinyShakespeare(seq_len=8)\n"
+        "        data.prepare_data(), data.setup('fit')\n"
+        "        return data.train_dataloader()\n"
+    )
+    fit("--import=models_of_mine", "--import=data_of_mine", "--model=FixedVocabulary", "--data=Unrecorded")
+    last = "runs/version_0/checkpoints/last.ckpt"
+    line = fails("predict", "--import=models_of_mine", f"--ckpt_path={last}")
+    assert line.startswith("--data is missing: give a class")
+    assert line.endswith(f"; {last} records none, as its data module is no RecordedDataModule")
+    sys.modules.pop("data_of_mine")
+
+
 def test_a_user_s_part_is_told_by_its_class(project, fit):
     Path("mine.yaml").write_text("class_path: models_of_mine.FixedVocabulary\n")
     fit("--config=mine.yaml", "--config=data/tinyshakespeare")

@@ -111,6 +111,15 @@ def test_a_stream(tmp_path: Path, arguments, size, std):
     assert_every_checkpoint_goes_on(data, tmp_path, arguments)
 
 
+def test_each_epoch_varies_the_lengths_in_its_own_way(tmp_path):
+    (tmp_path / "text.txt").write_text("to be or not to be\n" * 40)
+    data = TextDataModule(str(tmp_path / "text.txt"), batch_size=2, seq_len=20, seq_len_std=3.0)
+    seen = run(data, max_epochs=2).seen
+    first, second = ([len(batch[2][0]) for batch in seen if batch[0] == epoch] for epoch in (0, 1))
+    assert len(set(first)) > 3
+    assert first != second
+
+
 @pytest.mark.parametrize("arguments", ARGUMENTS, ids=str)
 def test_examples(tmp_path: Path, arguments):
     table = tmp_path / "labels.txt"

@@ -123,18 +123,6 @@ def test_values_of_their_own():
     assert context.shape == (B, T, 4)
 
 
-@pytest.mark.parametrize("normalizer", [Softmax, Sparsemax])
-def test_dropout_only_in_training_and_right_on_average(normalizer):
-    attention = Attention(2, 2, score=DotScore, normalizer=normalizer, dropout=0.5)
-    memory = attention.memory(torch.ones(1, 2000, 2))
-    query = torch.zeros(1, 1, 2)
-    noisy, _ = attention(query, memory)
-    assert not torch.equal(noisy, torch.ones(1, 1, 2))
-    torch.testing.assert_close(noisy, torch.ones(1, 1, 2), atol=0.1, rtol=0)
-    exact, _ = attention.eval()(query, memory)
-    torch.testing.assert_close(exact, torch.ones(1, 1, 2), atol=1e-4, rtol=0)
-
-
 @pytest.mark.parametrize("score", SCORES)
 @pytest.mark.parametrize("need_weights", [False, True])
 def test_bfloat16_autocast(score, need_weights):
@@ -168,6 +156,21 @@ def test_a_score_of_ones_own_is_one_class():
     torch.testing.assert_close(fused, context)
     scores = -(query[0, 0, :4] - key[0, :3, :4]).norm(dim=-1)
     torch.testing.assert_close(weights[0, 0, 0, :3], scores.softmax(0))
+
+
+@pytest.mark.parametrize("mask", [{}, {"is_causal": True}, {"lengths": [20, 9, 0]}], ids=["none", "causal", "padding"])
+@pytest.mark.parametrize("normalizer", [Softmax, Sparsemax])
+@pytest.mark.parametrize("score", [AdditiveScore, ScaledDotScore, NegativeDistance])
+def test_dropout_drops_weights(score, normalizer, mask, assert_drops):
+    attention = Attention(D, D, score=score, value_dim=20, normalizer=normalizer, dropout=0.3)
+    query, key = torch.randn(B, 20, D), torch.randn(B, 20, D)
+    values = torch.eye(20).expand(B, 20, 20)  # so that a context is its weights
+    seen = lengths_mask(torch.tensor(mask["lengths"]), 20) if "lengths" in mask else None
+    memory, is_causal = attention.memory(key, values, seen), "is_causal" in mask
+    context, weights = attention(query, memory, is_causal=is_causal, need_weights=True)
+    assert torch.equal(context, weights[:, 0])
+    run = partial(attention, query, memory, is_causal=is_causal)
+    assert_drops(attention, run, 0.3, before=None, behind=attention.out_proj)
 
 
 @pytest.mark.parametrize("score", [DotScore, partial(ScaledDotScore, hidden_size=6), AdditiveScore])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_rnnattn import GRU, LSTM, UserError
-from lightning_rnnattn.layers import CharacterEncoder
+from lightning_rnnattn.layers import CharacterEncoder, LastPooling
 
 N, C = 9, 5  # characters known, and of the longest word
 
@@ -43,6 +43,13 @@ def test_the_same_word_has_the_same_vector_and_another_has_another():
     assert not torch.allclose(words[0, 0], words[1, 1])
 
 
+def test_the_last_character_is_each_direction_s_own_last():
+    encoder = build(pooling=LastPooling)
+    characters = torch.tensor([[[1, 2, 3, 0]]])
+    _, state = encoder.rnn(encoder.embedding(characters[0, :, :3]))
+    torch.testing.assert_close(encoder(characters, torch.tensor([[3]]))[0, 0], state.flatten())
+
+
 def test_gradient():
     torch.manual_seed(0)
     encoder, lengths = build(), torch.tensor([[3, 0], [1, 5]])
@@ -69,6 +76,12 @@ def test_only_real_words_are_run_over():
     lengths = torch.tensor([[3, 0, 0], [1, 2, 0]])
     encoder(torch.ones(2, 3, C, dtype=torch.int64), lengths)
     assert seen == [(3, C)]
+
+
+def test_dropout_drops_features_of_characters(assert_drops):
+    encoder, lengths = build(dropout=0.3), torch.full((4, 6), C)
+    characters = torch.randint(N, (4, 6, C))
+    assert_drops(encoder, lambda: encoder(characters, lengths), 0.3, before=encoder.embedding, behind=encoder.rnn)
 
 
 def test_learns_a_suffix():

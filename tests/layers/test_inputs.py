@@ -2,6 +2,7 @@ import gzip
 
 import pytest
 import torch
+from torch import nn
 
 from lightning_rnnattn import Features, TokenEmbedding, UserError
 from lightning_rnnattn.layers.word_vectors import read_word_vectors
@@ -88,6 +89,24 @@ def test_bad_settings():
     ):
         with pytest.raises(UserError):
             make()
+
+
+def test_dropout_drops_features_of_tokens(assert_drops):
+    model, ids = nn.Sequential(TokenEmbedding(9, 20, dropout=0.3), nn.Identity()), torch.randint(9, (3, 8))
+    assert_drops(model, lambda: model(ids), 0.3, before=model[0].embedding, behind=model[1])
+
+
+@pytest.mark.parametrize("projection_size", [None, 20])
+def test_dropout_drops_real_valued_features(projection_size, assert_drops):
+    model, x = nn.Sequential(Features(30, projection_size, dropout=0.3), nn.Identity()), torch.randn(3, 8, 30)
+    assert_drops(model, lambda: model(x), 0.3, before=model[0].projection, behind=model[1])
+
+
+def test_ids_and_features_are_not_taken_for_each_other():
+    with pytest.raises(UserError, match=r"set model\.input to Features"):
+        TokenEmbedding(4)(torch.randn(2, 3, 4))
+    with pytest.raises(UserError, match=r"set model\.input to TokenEmbedding"):
+        Features(4)(torch.zeros(2, 3, dtype=torch.int64))
 
 
 def test_locked_dropout_drops_a_feature_of_a_sequence_at_every_element():

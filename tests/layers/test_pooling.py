@@ -14,7 +14,7 @@ POOLINGS = {
     "mean": MeanPooling,
     "max": MaxPooling,
     "last": LastPooling,
-    "last, bidirectional": partial(LastPooling, bidirectional=True),
+    "last, bidirectional": partial(LastPooling, directions=2),
     "attention": AttentionPooling,
     "additive attention": partial(AttentionPooling, attention=partial(Attention, score=AdditiveScore)),
     "attention, heads": partial(
@@ -29,7 +29,7 @@ POOLINGS = {
         (MeanPooling(2), [2.0, 2.0]),
         (MaxPooling(2), [3.0, 5.0]),
         (LastPooling(2), [3.0, -1.0]),
-        (LastPooling(2, bidirectional=True), [3.0, 5.0]),
+        (LastPooling(2, 2), [3.0, 5.0]),
     ],
 )
 def test_by_hand(pooling, expected):
@@ -87,5 +87,5 @@ def test_bad_settings():
         AttentionPooling(4, num_queries=0)
     with pytest.raises(UserError, match="window=3"):
         AttentionPooling(4, attention=partial(Attention, window=3))
-    with pytest.raises(UserError, match="two equal halves"):
-        LastPooling(3, bidirectional=True)
+    with pytest.raises(UserError, match="no features of 2 directions"):
+        LastPooling(3, 2)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.func import functional_call
 
 from lightning_rnnattn import GRU, LSTM, RNN, Elman, MinGRU, MinLSTM, UserError
@@ -12,6 +13,7 @@ from lightning_rnnattn.layers import map_state
 from lightning_rnnattn.layers.steps import stack, unstack
 
 KERNELS = [LSTM, GRU, Elman, partial(Elman, relu=True)]
+PEERS = [nn.LSTM, nn.GRU, nn.RNN, partial(nn.RNN, nonlinearity="relu")]
 CELLS = [*KERNELS, MinGRU, MinLSTM]
 B, T, D, N = 3, 6, 4, 5
 OPTIONS = [
@@ -104,15 +106,33 @@ def test_residual_of_a_single_layer(cell):
     assert not rnn(x, None, lengths)[0][:, T - 1 :].any()
 
 
-def test_layer_norm_and_dropout_lie_between_layers():
-    rnn = Elman(D, N, num_layers=2, layer_norm=True, dropout=0.5)
+def test_layer_norm_lies_between_layers():
+    rnn = Elman(D, N, num_layers=2, layer_norm=True)
     x = torch.randn(B, T, D)
     with torch.no_grad():
         rnn.norms[0].weight.fill_(3.0)
     first, _ = rnn.kernels[0](x)
-    second, _ = rnn.kernels[1](torch.nn.functional.layer_norm(first, (N,)) * 3)
-    torch.testing.assert_close(rnn.eval()(x)[0], second)
-    assert not torch.allclose(rnn.train()(x)[0], second)
+    second, _ = rnn.kernels[1](nn.functional.layer_norm(first, (N,)) * 3)
+    torch.testing.assert_close(rnn(x)[0], second)
+
+
+@pytest.mark.parametrize(("cell", "peer"), list(zip(KERNELS, PEERS, strict=True)))
+def test_dropout_within_a_kernel_is_torchs_own(cell, peer):
+    rnn, kernel = cell(D, N, num_layers=2, dropout=0.3), peer(D, N, num_layers=2, dropout=0.3, batch_first=True)
+    kernel.load_state_dict(rnn.kernels[0].state_dict())
+    x = torch.randn(B, T, D)
+    torch.manual_seed(3)
+    output, _ = rnn(x)
+    torch.manual_seed(3)
+    assert torch.equal(output, kernel(x)[0])
+    assert not torch.equal(output, rnn(x)[0])
+    assert torch.equal(rnn.eval()(x)[0], kernel.eval()(x)[0])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_dropout_lies_between_kernels(cell, assert_drops):
+    rnn, x = cell(D, 20, num_layers=2, layer_norm=True, dropout=0.3), torch.randn(B, T, D)
+    assert_drops(rnn, lambda: rnn(x), 0.3, before=rnn.norms[0], behind=rnn.kernels[1])
 
 
 def test_layers_of_different_sizes_are_kernels_of_their_own():
@@ -176,7 +196,7 @@ def test_weight_drop_is_dropout_of_the_recurrent_matrix():
     output, _ = rnn(x)
     torch.manual_seed(3)
     kernel = rnn.kernels[0]
-    dropped = torch.nn.functional.dropout(kernel.weight_hh_l0, 0.25)
+    dropped = nn.functional.dropout(kernel.weight_hh_l0, 0.25)
     h = torch.zeros(B, N, dtype=torch.float64)
     for t in range(T):
         h = torch.tanh(x[:, t] @ kernel.weight_ih_l0.T + kernel.bias_ih_l0 + h @ dropped.T + kernel.bias_hh_l0)
@@ -219,17 +239,20 @@ def test_step_by_step_equals_all_at_once(cell, options):
 
 
 def test_steps_drop_the_same_weights_and_features_all_along():
-    rnn = Elman(D, N, num_layers=2, weight_dropout=0.4, locked_dropout=0.3).double()
+    rnn = Elman(D, N, num_layers=2, weight_dropout=0.4, locked_dropout=0.3, dropout=0.2).double()
     x = torch.randn(B, T, D, dtype=torch.float64)
     torch.manual_seed(5)
     stepped, _ = run_steps(rnn, x, 3)
     torch.manual_seed(5)
-    dropped = [torch.nn.functional.dropout(kernel.weight_hh_l0, 0.4) for kernel in rnn.kernels]
-    mask = torch.nn.functional.dropout(torch.ones(B, 1, N, dtype=torch.float64), 0.3)
+    dropped = [nn.functional.dropout(kernel.weight_hh_l0, 0.4) for kernel in rnn.kernels]
+    mask = nn.functional.dropout(torch.ones(B, 1, N, dtype=torch.float64), 0.3)
+    rnn(x[:, :1])  # as `run_steps` does for a state
+    masks = [mask[:, 0] * nn.functional.dropout(torch.ones(B, N, dtype=torch.float64), 0.2) for _ in range(T)]
     assert any((weight == 0).any() for weight in dropped)
     assert (mask == 0).any()
     hidden, _ = functional_call(rnn.kernels[0], {"weight_hh_l0": dropped[0]}, (x,))
-    expected, _ = functional_call(rnn.kernels[1], {"weight_hh_l0": dropped[1]}, (hidden * mask,))
+    read = hidden * torch.stack(masks, dim=1)
+    expected, _ = functional_call(rnn.kernels[1], {"weight_hh_l0": dropped[1]}, (read,))
     torch.testing.assert_close(stepped, expected)
 
 

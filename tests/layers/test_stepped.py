@@ -84,6 +84,12 @@ def test_in_evaluation_the_state_is_the_expected_one(x):
 
 
 @pytest.mark.parametrize("cell", CELLS)
+def test_dropout_lies_between_layers(cell, x, assert_drops):
+    rnn = cell(D, 20, num_layers=2, dropout=0.3).double()
+    assert_drops(rnn, lambda: rnn(x), 0.3, before=None, behind=rnn.input_layers[1])
+
+
+@pytest.mark.parametrize("cell", CELLS)
 def test_padded_pieces_equal_one_by_one(cell, x):
     rnn = randomised(cell(D, N, num_layers=2, zoneout=0.2, cell_zoneout=0.1)).eval()
     lengths = torch.tensor([T, 2, 0])

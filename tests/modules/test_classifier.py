@@ -30,7 +30,7 @@ from lightning_rnnattn.data import ClassBatch, ClassExamples, Padded
 
 V, LABELS = 12, ("a", "b", "c")
 QUERIES = partial(AttentionPooling, attention=partial(Attention, score=AdditiveScore), num_queries=3)
-POOLINGS = [QUERIES, MeanPooling, MaxPooling, partial(LastPooling, bidirectional=True)]
+POOLINGS = [QUERIES, MeanPooling, MaxPooling, LastPooling]
 OUTPUTS = [SingleLabel, MultiLabel]
 
 
@@ -88,6 +88,19 @@ def test_an_empty_sequence_has_the_probabilities_of_the_bias():
     torch.testing.assert_close(probabilities[0], classifier.output.proj.bias.softmax(0))
 
 
+@pytest.mark.parametrize("rnn", [LSTM, GRU])
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_the_last_element_is_each_direction_s_own_last(rnn, bidirectional):
+    classifier = SequenceClassifier(
+        V, 2, rnn=partial(rnn, hidden_size=3, bidirectional=bidirectional), pooling=LastPooling
+    )
+    values, lengths = torch.randint(V, (3, 5)), torch.tensor([5, 2, 1])
+    _, state = classifier.rnn(classifier.input(values), None, lengths)
+    last = state[0] if isinstance(state, tuple) else state  # (directions, B, hidden_size)
+    vector, _ = classifier.features(values, lengths)
+    torch.testing.assert_close(vector, last.transpose(0, 1).flatten(1))
+
+
 def test_without_lengths_all_elements_are_real():
     classifier, values = build().eval(), torch.randint(V, (2, 5))
     torch.testing.assert_close(classifier(values), classifier(values, torch.tensor([5, 5])))
@@ -116,6 +129,13 @@ def test_the_penalty_is_that_of_lin_et_al_weighted_as_the_examples_are():
     torch.testing.assert_close(loss.weight, shares.sum())
     for model in (classifier, plain):  # what is measured is the plain loss
         torch.testing.assert_close(model.eval().step(batch, "val"), build().eval().step(batch, "val"))
+
+
+@pytest.mark.parametrize(("before", "behind"), [("input", "rnn"), ("pooling", "output.proj")])
+def test_dropout_is_before_the_network_and_before_the_output(before, behind, assert_drops):
+    classifier, values = build(dropout=0.3), torch.randint(V, (30, 6))
+    layers = map(classifier.get_submodule, (before, behind))
+    assert_drops(classifier, lambda: classifier(values), 0.3, *layers)
 
 
 def test_where_it_looks():

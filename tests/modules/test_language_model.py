@@ -174,6 +174,7 @@ def test_dropout_and_label_smoothing_act_in_training_only():
     tokens = torch.randint(V, (2, 5))
     batch = TokenBatch(tokens, tokens, torch.ones(2, 5, dtype=torch.bool), is_first=True)
     assert not torch.equal(model(tokens)[0], model(tokens)[0])
+    assert model.step(batch, "train").total != model.step(batch, "train").total
     model.eval()
     assert torch.equal(model(tokens)[0], model(tokens)[0])
     plain, smoothed = model.step(batch, "val").total, model.step(batch, "train").total

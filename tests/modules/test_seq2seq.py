@@ -139,6 +139,38 @@ def test_the_loss_is_the_nats_of_each_target_token_its_end_included():
     torch.testing.assert_close(smooth, 0.7 * expected + 0.3 * spread)
 
 
+@pytest.mark.parametrize(
+    ("before", "behind"),
+    [
+        ("source_embedding", "encoder"),
+        ("encoder", "decoder.attention.score.key_proj"),
+        ("target_embedding", "decoder.rnn"),
+        ("decoder.combine", "output"),
+    ],
+)
+def test_dropout_is_of_embeddings_of_what_was_read_and_before_the_output(before, behind, assert_drops):
+    model, source, inputs = build(DECODERS[1], dropout=0.3), *torch.randint(TOKENIZER.vocab_size, (2, 20, 6))
+    layers = map(model.get_submodule, (before, behind))
+    assert_drops(model, lambda: model(source, torch.full((20,), 6), inputs), 0.3, *layers)
+
+
+def test_the_loss_and_the_steps_drop_what_forward_drops():
+    model, batch = build(dropout=0.5), batch_of(targets=[""] * 4)  # of one token, so that all draw in the same order
+    source, inputs = (batch.source.values, batch.source.lengths), inputs_of(batch)
+
+    def drawn(run):
+        torch.manual_seed(4)
+        return run()
+
+    logits = drawn(lambda: model(*source, inputs))
+    stepped, _, _ = drawn(lambda: model.decode_step(inputs, model.start(*source)))
+    loss, _ = drawn(lambda: model.step(batch, "train"))
+    torch.testing.assert_close(stepped, logits)
+    torch.testing.assert_close(
+        loss, nn.functional.cross_entropy(logits[:, 0], batch.target.values[:, 0], reduction="sum")
+    )
+
+
 def test_rows_that_do_not_count_have_no_part_and_run_every_parameter():
     model, whole = build(), batch_of()
     total, weight = model.step(whole._replace(counts=torch.tensor([True, True, False, False])), "train")

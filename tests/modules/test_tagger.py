@@ -10,9 +10,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_rnnattn import GRU, LSTM, AdditiveScore, Attention, SequenceTagger, UserError, load
+from lightning_rnnattn import (
+    GRU,
+    LSTM,
+    AdditiveScore,
+    Attention,
+    SequenceClassifier,
+    SequenceTagger,
+    UserError,
+    load,
+)
+from lightning_rnnattn.data import ClassExamples
 from lightning_rnnattn.layers import CharacterEncoder, CRFOutput, Features, Residual, SoftmaxOutput, TokenEmbedding
-from lightning_rnnattn.modules import BIO
+from lightning_rnnattn.modules import BIO, IOB1
 from lightning_rnnattn.ops import lengths_mask
 
 V, N, T = 12, 7, 6
@@ -140,6 +150,20 @@ def test_predictions_can_be_read():
     assert second == {"index": 11, "words": [], "labels": [], "probabilities": [], "text": ""}
 
 
+def test_predictions_have_the_weights_of_words_where_asked():
+    tagger, batch = build().eval(), batch_of([3, 0, 5], counts=[True, True, False])
+    tagger.predict_attention = True
+    first, second = tagger.predict_step(batch, 0)
+    weights = tagger.attention_weights(*batch.words, *batch[1:3]).mean(1)
+    assert torch.tensor(first["weights"]).tolist() == weights[0, :3, :3].float().mul(1e6).round().div(1e6).tolist()
+    assert [sum(word) for word in first["weights"]] == pytest.approx([1] * 3, abs=2e-6)
+    assert second["weights"] == []
+    plain = build(attention=None)
+    plain.predict_attention = True
+    with pytest.raises(UserError, match="no attention weights"):
+        plain.predict_step(batch, 0)
+
+
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_with_a_scheme_nothing_is_predicted_that_it_forbids(output):
     batch = batch_of([6] * 30)
@@ -155,6 +179,14 @@ def test_with_a_scheme_nothing_is_predicted_that_it_forbids(output):
 
     assert strange(free) > 0
     assert strange(limited) == 0
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize(("before", "behind"), [("input", "rnn"), ("combine", "output.proj")])
+def test_dropout_is_before_the_network_and_before_the_output(before, behind, output, assert_drops):
+    tagger, words = build(characters=None, output=output, dropout=0.3), torch.randint(V, (10, T))
+    layers = map(tagger.get_submodule, (before, behind))
+    assert_drops(tagger, lambda: tagger(words), 0.3, *layers)
 
 
 def test_words_are_looked_up_among_their_neighbours_in_both_directions():
@@ -187,6 +219,30 @@ def test_what_cannot_work_is_said():
     tagger.labels = None
     with pytest.raises(UserError, match="names of the labels"):
         tagger(batch_of([2]).words.values, None, *batch_of([2])[1:3])
+
+
+def test_a_batch_for_the_other_module_is_told():
+    whole = ClassExamples([torch.tensor([1, 2])], torch.tensor([0])).collate([0], True)
+    classifier = SequenceClassifier(V, 3)
+    for run in ("step", "evaluate", "predict_step"):
+        with pytest.raises(UserError, match=r"gives ClassBatch.*set data to TaggedDataModule"):
+            getattr(build(), run)(whole, "val")
+        with pytest.raises(UserError, match=r"gives Batch.*set data to ClassifiedDataModule"):
+            getattr(classifier, run)(batch_of([2]), "val")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "labels", "way"),
+    [
+        (BIO(), ("B-LOC", "I-LOC", "I-ORG", "O"), "'I-ORG'.*look like IOB1: set model.scheme to IOB1"),
+        (IOB1(), ("B-LOC", "I-ORG", "O"), "'B-LOC'.*correct them"),
+        (IOB1(), ("B-LOC", "B-ORG", "I-ORG", "O"), "'B-LOC'.*look like BIO: set model.scheme to BIO"),
+    ],
+)
+def test_labels_that_the_scheme_never_reaches_are_told_before_training(scheme, labels, way, tmp_path):
+    tagger = unlabelled(scheme=scheme)
+    with pytest.raises(UserError, match=f"in {type(scheme).__name__} none.*{way}"):
+        trainer(tmp_path, max_steps=1).fit(tagger, Data(labels))
 
 
 class Data(L.LightningDataModule):
