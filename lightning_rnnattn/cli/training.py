@@ -3,7 +3,6 @@
 import logging
 import os
 import shlex
-import sys
 import warnings
 from argparse import ArgumentError
 from dataclasses import replace
@@ -43,7 +42,15 @@ from lightning_rnnattn.cli.early import EarlyOptions, early_options, import_modu
 from lightning_rnnattn.cli.instantiators import DataInstantiator, ModelInstantiator, optional_model_arguments
 from lightning_rnnattn.cli.messages import short_message
 from lightning_rnnattn.cli.nulls import check_nulls
-from lightning_rnnattn.cli.processes import AGAIN, exit_code, leave_process_group, lost_process, speak_for_others
+from lightning_rnnattn.cli.processes import (
+    AGAIN,
+    StartedProcesses,
+    end_without_others,
+    exit_code,
+    leave_process_group,
+    lost_process,
+    speak_for_others,
+)
 from lightning_rnnattn.data.examples import ExampleDataModule
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.modules import SequenceModule
@@ -85,13 +92,6 @@ def run(command: str, args: list[str]) -> None:
         code = exit_code(stop)
         if code != AGAIN:
             raise SystemExit(code) from None
-    except RuntimeError as error:
-        if not lost_process(error):
-            raise
-        sys.stderr.write("error: another process of this run has ended: see what it says; if it had begun to train, go"
-                         " on from its last checkpoint with the same command and --ckpt_path last\n")  # fmt: skip
-        sys.stderr.flush()
-        os._exit(AGAIN)  # the group is broken: nothing that waits for it may be called
     leave_process_group()
     if code is not None:
         raise SystemExit(code)
@@ -243,7 +243,7 @@ class TrainingCLI(LightningCLI):
         """Adds what every run has, whatever other callbacks there are: a record, a progress bar, a guard, a writer."""
         config = self.config[self.command]
         kinds = _kinds(config.trainer.callbacks)
-        added: list[Callback] = [RunRecord(self.typed)]
+        added: list[Callback] = [StartedProcesses(), RunRecord(self.typed)]
         if self.command == "fit":
             added += [kind() for kind in (FiniteLoss, MetricsHistory) if kind not in kinds]
         if self.command == "predict":
@@ -283,6 +283,15 @@ class TrainingCLI(LightningCLI):
     def after_predict(self) -> None:
         """Says where the predictions are."""
         rank_zero_info(f"Predictions are in {self.config.predict.output}")
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs it; where another process is lost, nothing is left to do but to say so."""
+        try:
+            super()._run_subcommand(subcommand)
+        except RuntimeError as error:
+            if not lost_process(error):
+                raise
+            end_without_others(getattr(self.trainer.strategy.launcher, "procs", ()))
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)

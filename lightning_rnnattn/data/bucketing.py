@@ -17,11 +17,11 @@ class LengthBatches:
     """The batches of N examples, for one of ``world_size`` processes.
 
     Examples are sorted by length, equals in random order, and cut into batches (pairs by the first of their lengths,
-    equals by the next). In training (``shuffle``) batches that are neighbours in length are dealt to the processes
-    together, so that no process waits for a longer one, and these groups come in an order that is drawn anew each
-    epoch; a process without a batch in the last group repeats an example that does not count. So each example counts
-    once in an epoch, and every process has the same number of batches. Otherwise the order is fixed, batches are dealt
-    in turn, and nothing is repeated.
+    equals by the next). Batches that are neighbours in length are dealt to the processes together, so that no process
+    waits for a longer one. In training (``shuffle``) these groups come in an order that is drawn anew each epoch;
+    otherwise the order is fixed, and equals stay as they were. A process without a batch in the last group repeats an
+    example that does not count. So each example counts once, and every process has the same number of batches and takes
+    part in every collective.
 
     It is iterated once per epoch. :meth:`state_dict` is the place within the epoch, counted in batches *given out*;
     Lightning saves it in checkpoints and goes on from there. (A torch DataLoader would add nothing but copies between
@@ -76,9 +76,7 @@ class LengthBatches:
         self._resumed = 0
 
     def __len__(self) -> int:
-        if self._shuffle:
-            return -(-self._count // self._world_size)
-        return len(range(self._rank, self._count, self._world_size))
+        return -(-self._count // self._world_size)
 
     def __iter__(self) -> Iterator[Any]:
         # A generator: what was loaded is used up by the first batch asked for, however many iterators are made before.
@@ -120,15 +118,13 @@ class LengthBatches:
 
     def _shares(self) -> Iterator[list[int]]:
         """The examples of this process' batches; of a batch that does not count, none."""
-        if not self._shuffle:
-            order = self._sorted(np.arange(len(self._lengths)))
-            for start, stop in self._cut(order)[self._rank :: self._world_size]:
-                yield order[start:stop].tolist()
-            return
-        random = np.random.RandomState((self._seed + self.epoch()) % 2**32)
-        order = self._sorted(random.permutation(len(self._lengths)))
+        examples, groups = np.arange(len(self._lengths)), np.arange(len(self))
+        if self._shuffle:
+            random = np.random.RandomState((self._seed + self.epoch()) % 2**32)
+            examples, groups = random.permutation(examples), random.permutation(groups)
+        order = self._sorted(examples)
         batches = self._cut(order)
-        for group in random.permutation(len(self)):
+        for group in groups:
             mine = group * self._world_size + self._rank
             start, stop = batches[mine] if mine < len(batches) else (0, 0)
             yield order[start:stop].tolist()

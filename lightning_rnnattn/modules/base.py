@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from copy import deepcopy
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import lightning.pytorch as L
 import torch
@@ -156,6 +157,17 @@ class SequenceModule(L.LightningModule, ABC):
                     f"set datamodule.{name} = model.{name} before the trainer starts"
                 )
             setattr(self, name, new)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy, of weights that are averaged say; it shares the factories.
+
+        From the command line these hold on to the data, the trainer and the processes that it started.
+        """
+        for factory in (self.optimizer_factory, self.lr_scheduler_factory):
+            memo[id(factory)] = factory
+        memo[id(self)] = copied = type(self).__new__(type(self))
+        copied.__setstate__(deepcopy(self.__getstate__(), memo))
+        return copied
 
     def rank_state(self) -> dict[str, Any]:
         """What this process alone knows and a resumed run needs: nested tuples and dicts of tensors, or None.

@@ -13,6 +13,7 @@ import torch
 
 from lightning_rnnattn.cli.processes import AGAIN, INTERRUPTED, lost_process
 
+SBATCH = Path(__file__).parents[2] / "recipes/multi_gpu/job.sbatch"
 PROGRAM = [sys.executable, "-m", "lightning_rnnattn"]
 FIT = """\
     fit --model LanguageModel --model.input.embedding_size 4 --model.rnn.hidden_size 8 --model.optimizer SGD
@@ -21,6 +22,7 @@ FIT = """\
 STRIKE = """\
 import os
 from lightning.pytorch import Callback
+from lightning_rnnattn.errors import UserError
 
 
 class Strike(Callback):
@@ -30,6 +32,15 @@ class Strike(Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step == self.step and trainer.global_rank == self.rank and trainer.ckpt_path is None:
             os.kill(os.getpid(), self.how)
+
+
+class Fail(Callback):
+    def __init__(self, error: str, rank: int = 0):
+        self.error, self.rank = {"user": UserError, "bug": RuntimeError}[error], rank
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == 3 and trainer.global_rank == self.rank:
+            raise self.error("what went wrong")
 """
 
 
@@ -73,8 +84,30 @@ def test_a_process_that_dies_ends_the_run(rank, strategy):
     two = [f"--config=trainer/{strategy}.yaml", "--trainer.devices=2", "--data.batch_size=2"]
     done = run(*FIT, *two, "--trainer.max_steps=9", *strike(rank=rank))
     assert time.monotonic() - started < 60
-    assert done.returncode in ({0: (-signal.SIGKILL,), 1: (AGAIN, -signal.SIGKILL)}[rank]), done.stderr
-    assert "another process of this run has ended" in done.stderr or "terminated with code -9" in done.stderr
+    assert done.returncode == (-signal.SIGKILL, AGAIN)[rank], done.stderr
+    *_, line = done.stderr.splitlines()
+    what = ("has ended", "was killed by signal 9; go on from its last checkpoint")[rank]
+    assert line.startswith(f"error: another process of this run {what}")
+
+
+@pytest.mark.parametrize(
+    ("error", "rank", "code"),
+    [
+        ("user", 1, 2),
+        pytest.param("bug", 1, 1, marks=pytest.mark.slow),
+        pytest.param("user", 0, 2, marks=pytest.mark.slow),
+        pytest.param("bug", 0, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_an_error_of_one_process_is_that_of_the_run(error, rank, code):
+    started = time.monotonic()
+    two = ["--config=trainer/ddp.yaml", "--trainer.devices=2", "--data.batch_size=2", "--import=own"]
+    fail = ["--trainer.callbacks+=own.Fail", f"--trainer.callbacks.error={error}", f"--trainer.callbacks.rank={rank}"]
+    done = run(*FIT, *two, "--trainer.max_steps=9", *fail)
+    assert time.monotonic() - started < 60
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count("what went wrong\n") == 1
+    assert "go on from" not in done.stderr, "it would end so again"
 
 
 BREAK = """\
@@ -152,6 +185,31 @@ def test_slurm_requeues(workdir):
     assert second.returncode == 0, second.stderr
     assert last(1)["global_step"] == 9
     assert not list(workdir.rglob("hpc_ckpt*"))
+
+
+@pytest.mark.parametrize(
+    ("code", "restarts", "again"),
+    [
+        (0, 0, False),
+        (1, 0, False),
+        (2, 0, False),
+        (AGAIN, 0, True),
+        (AGAIN, 9, True),
+        (137, 0, True),
+        (AGAIN, 10, False),
+    ],
+)
+def test_the_batch_file_requeues_what_may_go_on(code, restarts, again, workdir):
+    for name, script in {"srun": f"exit {code}", "scontrol": 'echo "$@" > requeued'}.items():
+        (workdir / name).write_text(f"#!/bin/bash\n{script}\n")
+        (workdir / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{workdir}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+    if restarts:  # which SLURM does not set before the first
+        environment["SLURM_RESTART_COUNT"] = str(restarts)
+    done = run(program=["bash", str(SBATCH)], env=environment)
+    assert done.returncode == code
+    assert (workdir / "requeued").exists() == again
+    assert not again or (workdir / "requeued").read_text() == "requeue 7\n"
 
 
 @pytest.mark.slow

@@ -33,10 +33,7 @@ def test_each_example_counts_once_and_no_limit_is_passed(lengths, world, shuffle
     given_out = [list(rank) for rank in ranks]
     assert [len(rank) for rank in given_out] == [len(rank) for rank in ranks]
     assert counted([batch for rank in given_out for batch in rank]) == list(range(len(lengths)))
-    if shuffle:
-        assert len({len(rank) for rank in given_out}) == 1
-    else:
-        assert all(counts for rank in given_out for _, counts in rank)
+    assert len({len(rank) for rank in given_out}) == 1
     for indices, _ in (batch for rank in given_out for batch in rank):
         assert most is None or len(indices) <= most
         assert len(indices) == 1 or len(indices) * max(lengths[i] for i in indices) <= max_tokens
@@ -79,6 +76,14 @@ def test_epochs_differ_and_repeat_by_seed():
 def test_evaluation_is_in_order_of_length_and_every_time_the_same():
     loader = batches([3, 1, 2, 1], batch_size=2)
     assert list(loader) == list(loader) == [([1, 3], True), ([2, 0], True)]
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_process_without_a_batch_keeps_in_step(shuffle):
+    ranks = [batches([4, 2, 3], batch_size=3, shuffle=shuffle, rank=rank, world_size=3) for rank in range(3)]
+    (first,), *others = map(list, ranks)
+    assert first == ([1, 2, 0], True)
+    assert others == [[([0], False)]] * 2
 
 
 @pytest.mark.parametrize("stop", range(1, 6))

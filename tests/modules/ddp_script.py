@@ -11,7 +11,7 @@ from lightning_rnnattn.callbacks import LastCheckpoint, LengthScaledLR
 from lightning_rnnattn.cli.processes import leave_process_group
 from lightning_rnnattn.modules import Sharded
 
-STEPS, STOPPED = 30, 10  # an epoch has some 18 steps
+STEPS, STOPPED = 50, 10  # an epoch has some 18 steps
 SAVED = {"resumed": "stopped", "sharded_resumed": "sharded_stopped", "unsharded": "sharded_stopped"}
 
 
