@@ -160,7 +160,12 @@ def test_the_command_line_trains_tests_and_predicts(tmp_path, monkeypatch):
 def test_checkpoints_record_the_data_module():
     data = ClassifiedDataModule(separator=";", tokenizer=WordTokenizer(eos=False, min_count=2))
     assert data.hparams["separator"] == ";"
-    assert data.hparams["tokenizer"]["init_args"] == {"min_count": 2, "max_size": None, "eos": False}
+    assert data.hparams["tokenizer"]["init_args"] == {
+        "min_count": 2,
+        "max_size": None,
+        "eos": False,
+        "more_words": None,
+    }
 
 
 def test_stress_of_english_words():

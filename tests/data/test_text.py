@@ -213,7 +213,7 @@ def test_made_in_python_or_by_the_command_line_it_is_recorded_alike(files, tmp_p
     assert by_command_line == in_python
     assert in_python["tokenizer"] == {
         "class_path": "lightning_rnnattn.tokenizers.word.WordTokenizer",
-        "init_args": {"min_count": 2, "max_size": None, "eos": True},
+        "init_args": {"min_count": 2, "max_size": None, "eos": True, "more_words": None},
     }
     assert in_python["train_files"] == files["train"]
     again = TextDataModule.load_from_checkpoint(tmp_path / "last.ckpt")
