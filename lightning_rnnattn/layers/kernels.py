@@ -60,7 +60,8 @@ class KernelRNN(StackedRNN):
     def run(self, kernel: nn.Module, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
         """One call of torch's module, over padded sequences where there are lengths."""
         p = self.weight_dropout if self.training else 0.0
-        if lengths is None:
+        # Where all have T steps there is nothing to pack; on a CPU, torch's gradients of what is packed take T^2 time.
+        if lengths is None or int(lengths.min()) == x.shape[1]:
             output, state = call_with_dropped_weights(kernel, p, x, state)
             return output, state
         lengths = lengths.cpu()

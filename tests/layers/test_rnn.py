@@ -96,6 +96,15 @@ def test_residual_adds_the_layers_input_where_sizes_agree():
     torch.testing.assert_close(rnn(x)[0], first + second)  # D != N: the first layer has no residual
 
 
+@pytest.mark.parametrize("cell", KERNELS)
+def test_a_batch_of_whole_sequences_is_not_packed(cell, monkeypatch):
+    monkeypatch.delattr("lightning_rnnattn.layers.kernels.pack_padded_sequence")
+    rnn, x = cell(D, N, num_layers=2, bidirectional=True), torch.randn(B, T, D)
+    with_lengths, without = rnn(x, None, torch.full((B,), T)), rnn(x)
+    assert torch.equal(with_lengths[0], without[0])
+    assert states_equal(with_lengths[1], without[1])
+
+
 @pytest.mark.parametrize("cell", [Elman, GRU, LSTM])
 def test_residual_of_a_single_layer(cell):
     rnn, x = cell(N, N, residual=True), torch.randn(B, T, N)
