@@ -10,7 +10,7 @@ class UserError(ValueError):
 
 
 def require_probability(**shares: float) -> None:
-    """Checks arguments that are probabilities of dropping something, by name.
+    """Checks arguments that are probabilities below 1, by name: of dropping something, or a share to give away.
 
     Raises:
         UserError: if one does not lie in [0, 1).
@@ -18,3 +18,18 @@ def require_probability(**shares: float) -> None:
     for name, share in shares.items():
         if not 0.0 <= share < 1.0:
             raise UserError(f"{name}={share} is not a probability in [0, 1)")
+
+
+def require_positive(owner: object, **sizes: int) -> None:
+    """Checks arguments that are sizes or numbers of something, by name.
+
+    Args:
+        owner: whose arguments they are, for the message.
+        sizes: the arguments.
+
+    Raises:
+        UserError: if one is below 1.
+    """
+    for name, size in sizes.items():
+        if size < 1:
+            raise UserError(f"{name}={size}: {type(owner).__name__} needs at least 1")

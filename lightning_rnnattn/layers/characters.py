@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lightning_rnnattn.errors import UserError, require_probability
+from lightning_rnnattn.errors import require_positive, require_probability
 from lightning_rnnattn.layers.kernels import LSTM
 from lightning_rnnattn.layers.pooling import AttentionPooling, PoolingFactory
 from lightning_rnnattn.layers.rnn import RNNFactory
@@ -51,9 +51,7 @@ class CharacterEncoder(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, size in (("num_characters", num_characters), ("embedding_size", embedding_size)):
-            if size < 1:
-                raise UserError(f"{name}={size}: CharacterEncoder needs at least 1")
+        require_positive(self, num_characters=num_characters, embedding_size=embedding_size)
         require_probability(dropout=dropout)
         self.embedding = nn.Embedding(num_characters, embedding_size)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)

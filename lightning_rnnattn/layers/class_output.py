@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_positive, require_probability
 
 
 class ClassOutput(nn.Module, ABC):
@@ -33,11 +33,8 @@ class ClassOutput(nn.Module, ABC):
 
     def __init__(self, input_size: int, num_labels: int, *, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        for name, size in (("input_size", input_size), ("num_labels", num_labels)):
-            if size < 1:
-                raise UserError(f"{name}={size}: {type(self).__name__} needs at least 1")
-        if not 0.0 <= label_smoothing < 1.0:
-            raise UserError(f"label_smoothing={label_smoothing} must lie in [0, 1)")
+        require_positive(self, input_size=input_size, num_labels=num_labels)
+        require_probability(label_smoothing=label_smoothing)
         self.num_labels = num_labels
         self.label_smoothing = label_smoothing
         self.proj = nn.Linear(input_size, num_labels)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from lightning_rnnattn.errors import UserError, require_probability
+from lightning_rnnattn.errors import UserError, require_positive, require_probability
 from lightning_rnnattn.layers.dropout import LockedDropout
 from lightning_rnnattn.layers.word_vectors import read_word_vectors
 
@@ -86,9 +86,7 @@ class TokenEmbedding(InputLayer):
         freeze: bool = False,
     ) -> None:
         super().__init__()
-        for name, size in (("input_size", input_size), ("embedding_size", embedding_size)):
-            if size < 1:
-                raise UserError(f"{name}={size}: TokenEmbedding needs at least 1")
+        require_positive(self, input_size=input_size, embedding_size=embedding_size)
         require_probability(dropout=dropout, locked_dropout=locked_dropout, token_dropout=token_dropout)
         if freeze and vectors is None:
             raise UserError("freeze: true without vectors: random vectors would stay random; name a file of vectors")

@@ -34,7 +34,7 @@ class MinRNN(StackedRNN):
         parts = kernel(x).chunk(self.num_parts * self.directions, dim=-1)
         mask = None if lengths is None else lengths_mask(lengths, x.shape[1]).to(x.device).unsqueeze(-1)
         outputs, states = [], []
-        for direction in range(len(parts) // self.num_parts):
+        for direction in range(self.directions):
             update, candidate, *forget = parts[direction * self.num_parts : (direction + 1) * self.num_parts]
             if mask is not None:
                 update = update.masked_fill(~mask, -torch.inf)  # past the end the state stays

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_positive
 from lightning_rnnattn.layers.attention import Attention, AttentionFactory
 
 
@@ -27,8 +27,7 @@ class Pooling(nn.Module, ABC):
 
     def __init__(self, input_size: int, directions: int = 1) -> None:
         super().__init__()
-        if input_size < 1:
-            raise UserError(f"input_size={input_size}: {type(self).__name__} needs at least 1")
+        require_positive(self, input_size=input_size)
         if input_size % directions:
             raise UserError(f"input_size={input_size} are no features of {directions} directions")
         self.input_size = input_size

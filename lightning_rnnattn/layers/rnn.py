@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_rnnattn.errors import UserError, require_probability
+from lightning_rnnattn.errors import require_positive, require_probability
 from lightning_rnnattn.layers.dropout import LockedDropout
 from lightning_rnnattn.layers.steps import CallSteps, Steps
 from lightning_rnnattn.ops.masks import lengths_mask
@@ -115,10 +115,9 @@ class StackedRNN(RNN):
     ) -> None:
         super().__init__()
         last_size = hidden_size if last_size is None else last_size
-        sizes = {"input_size": input_size, "hidden_size": hidden_size, "last_size": last_size, "num_layers": num_layers}
-        for name, size in sizes.items():
-            if size < 1:
-                raise UserError(f"{name}={size}: {type(self).__name__} needs at least 1")
+        require_positive(
+            self, input_size=input_size, hidden_size=hidden_size, last_size=last_size, num_layers=num_layers
+        )
         require_probability(dropout=dropout, locked_dropout=locked_dropout)
         self.bidirectional = bidirectional
         self.input_size = input_size

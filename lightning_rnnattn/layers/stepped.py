@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_rnnattn.errors import UserError, require_probability
+from lightning_rnnattn.errors import require_positive, require_probability
 from lightning_rnnattn.layers.rnn import RNN, State
 from lightning_rnnattn.ops.masks import lengths_mask
 
@@ -52,9 +52,7 @@ class ZoneoutLSTM(RNN):
         cell_zoneout: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
-            if size < 1:
-                raise UserError(f"{name}={size}: {type(self).__name__} needs at least 1")
+        require_positive(self, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         require_probability(dropout=dropout, zoneout=zoneout, cell_zoneout=cell_zoneout)
         self.input_size = input_size
         self.hidden_size = self.output_size = hidden_size

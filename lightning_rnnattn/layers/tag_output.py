@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import require_positive, require_probability
 from lightning_rnnattn.ops.crf import Allowed, Potentials, crf_decode, crf_marginals
 from lightning_rnnattn.ops.cross_entropy import IGNORE, linear_cross_entropy
 from lightning_rnnattn.ops.masks import lengths_mask
@@ -28,9 +28,7 @@ class TagOutput(nn.Module, ABC):
 
     def __init__(self, input_size: int, num_labels: int) -> None:
         super().__init__()
-        for name, size in (("input_size", input_size), ("num_labels", num_labels)):
-            if size < 1:
-                raise UserError(f"{name}={size}: {type(self).__name__} needs at least 1")
+        require_positive(self, input_size=input_size, num_labels=num_labels)
         self.input_size = input_size
         self.num_labels = num_labels
         self.proj = nn.Linear(input_size, num_labels)
@@ -100,8 +98,7 @@ class SoftmaxOutput(TagOutput):
 
     def __init__(self, input_size: int, num_labels: int, *, label_smoothing: float = 0.0) -> None:
         super().__init__(input_size, num_labels)
-        if not 0.0 <= label_smoothing < 1.0:
-            raise UserError(f"label_smoothing={label_smoothing} must lie in [0, 1)")
+        require_probability(label_smoothing=label_smoothing)
         self.label_smoothing = label_smoothing
 
     def potentials(self, features: Tensor) -> Potentials:

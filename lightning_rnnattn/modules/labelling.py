@@ -8,7 +8,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_probability
 from lightning_rnnattn.layers.inputs import InputFactory
 from lightning_rnnattn.modules.base import Loss, SequenceModule
 from lightning_rnnattn.modules.metrics import LossMetric
@@ -55,8 +55,7 @@ class LabelModule(SequenceModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(optimizer, lr_scheduler)
-        if not 0.0 <= dropout < 1.0:
-            raise UserError(f"dropout={dropout} must lie in [0, 1)")
+        require_probability(dropout=dropout)
         self.dropout = nn.Dropout(dropout)
         self.input = input(input_size)
         self.losses = nn.ModuleDict({stage: LossMetric() for stage in ("val", "test")})

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric
 
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_probability
 from lightning_rnnattn.layers import LSTM, RNN, Attentional, AttentionFactory, CombineFactory, RNNFactory
 from lightning_rnnattn.layers.attentive_rnn import AttentiveRNN
 from lightning_rnnattn.layers.dropout import LockedDropout
@@ -86,10 +86,7 @@ class LanguageModel(SequenceModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(optimizer, lr_scheduler)
-        shares = {"dropout": dropout, "locked_dropout": locked_dropout, "label_smoothing": label_smoothing}
-        for name, share in shares.items():
-            if not 0.0 <= share < 1.0:
-                raise UserError(f"{name}={share} must lie in [0, 1)")
+        require_probability(dropout=dropout, locked_dropout=locked_dropout, label_smoothing=label_smoothing)
         self.label_smoothing = label_smoothing
         self.activation_penalty, self.slowness_penalty = activation_penalty, slowness_penalty
         self.cache = cache

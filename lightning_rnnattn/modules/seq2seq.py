@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from lightning_rnnattn.decoding import Greedy, Hypothesis, Search
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_probability
 from lightning_rnnattn.layers import (
     LSTM,
     BridgeFactory,
@@ -100,9 +100,7 @@ class Seq2Seq(SequenceModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(optimizer, lr_scheduler)
-        for name, share in (("dropout", dropout), ("label_smoothing", label_smoothing)):
-            if not 0.0 <= share < 1.0:
-                raise UserError(f"{name}={share} must lie in [0, 1)")
+        require_probability(dropout=dropout, label_smoothing=label_smoothing)
         if share_embeddings and source_vocab_size != target_vocab_size:
             raise UserError(
                 f"model.share_embeddings: the source has {source_vocab_size} tokens, the target {target_vocab_size}: "
