@@ -70,56 +70,34 @@ def visible(token: str) -> str:
     return token.translate(_VISIBLE)
 
 
-def curves_figure(curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], *, title: str = "") -> "Figure":
-    """Draw how quantities went over a run, a panel for each.
+def blank_panels(
+    title: str, quantities: Sequence[str], *, across: str, margin: float, size: float
+) -> "tuple[Figure, Sequence[Axes]]":
+    """An empty figure with a panel for each quantity, side by side.
 
     Args:
-        curves: quantity → the name of a curve → its points (step, value), such as
-            ``{"loss": {"train": [(50, 3.1), …], "val": [(100, 2.9), …]}}``. At least one quantity, and one point of a
-            curve. The curve "val" is drawn in front.
         title: said above the panels, in bold.
+        quantities: what each shows, said above it.
+        across: what goes from left to right in all of them.
+        margin: inches beside them all.
+        size: the width of one, in inches.
     """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     layout = ConstrainedLayoutEngine(w_pad=0.18, h_pad=0.14)
-    figure = Figure(figsize=(0.6 + 5.2 * len(curves), 4.1), layout=layout, facecolor="white")
-    panels: NDArray[Any] = figure.subplots(1, len(curves), squeeze=False)[0]
-    for axes, (quantity, lines) in zip(panels, curves.items(), strict=True):
-        for name, points in lines.items():
-            _draw_curve(axes, name, points, front=name == "val")
-        values = [value for points in lines.values() for _, value in points if math.isfinite(value)]
-        if values and min(values) > 0 and max(values) / min(values) > 8:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter("{x:g}")
+    figure = Figure(figsize=(margin + size * len(quantities), 4.1), layout=layout, facecolor="white")
+    made = figure.subplots(1, len(quantities), squeeze=False)[0]
+    for axes, quantity in zip(made, quantities, strict=True):
         axes.set_title(quantity, loc="left", fontsize=11, color=INK, pad=8)
-        axes.set_xlabel("step", fontsize=9, color=MUTED)
+        axes.set_xlabel(across, fontsize=9, color=MUTED)
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.spines["bottom"].set_color(FAINT)
         axes.tick_params(colors=MUTED, labelsize=8.5, length=0, which="both")
-        axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=1.4, loc="best")
     figure.suptitle(title, x=0.18 / figure.get_figwidth(), ha="left", fontsize=13, fontweight="bold", color=INK)
-    return figure
-
-
-def _draw_curve(axes: "Axes", name: str, points: Sequence[tuple[int, float]], front: bool) -> None:
-    steps, values = [step for step, _ in points], [value for _, value in points]
-    style: dict[str, Any] = {"color": "#b9b3c9", "linewidth": 1.3, "zorder": 2}
-    if front:
-        marker = "o" if len(points) < 30 else None
-        style = {"color": ACCENT, "linewidth": 2.0, "zorder": 3, "marker": marker, "markersize": 4}
-        last: dict[str, Any] = {
-            "textcoords": "offset points",
-            "xytext": (0, 7),
-            "ha": "center",
-            "fontsize": 9,
-            "color": ACCENT,
-        }
-        axes.annotate(f"{values[-1]:.2f}", (steps[-1], values[-1]), **last)
-    axes.plot(steps, values, label=name, **style)
+    return figure, made
 
 
 def attention_figure(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lightning_rnnattn.callbacks.figures import ACCENT, FAINT, INK, MUTED
+from lightning_rnnattn.callbacks.figures import ACCENT, INK, MUTED, blank_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,23 +62,10 @@ def comparison_figure(curves: Mapping[str, Curve], *, title: str = "") -> "Figur
 
 
 def _panels(title: str, quantities: Sequence[str]) -> "tuple[Figure, Sequence[Axes]]":
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    layout = ConstrainedLayoutEngine(w_pad=0.18, h_pad=0.14)
-    figure = Figure(figsize=(1.2 + 6.0 * len(quantities), 4.1), layout=layout, facecolor="white")
-    panels = figure.subplots(1, len(quantities), squeeze=False)[0]
-    for axes, quantity in zip(panels, quantities, strict=True):
+    figure, made = blank_panels(title, quantities, across="time step", margin=1.2, size=6.0)
+    for axes in made:
         axes.set_yscale("log")
-        axes.set_title(quantity, loc="left", fontsize=11, color=INK, pad=8)
-        axes.set_xlabel("time step", fontsize=9, color=MUTED)
-        axes.grid(axis="y", color=FAINT, linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.spines["bottom"].set_color(FAINT)
-        axes.tick_params(colors=MUTED, labelsize=8.5, length=0, which="both")
-    figure.suptitle(title, x=0.18 / figure.get_figwidth(), ha="left", fontsize=13, fontweight="bold", color=INK)
-    return figure, panels
+    return figure, made
 
 
 def _draw(axes: "Axes", points: Curve, colour: object, width: float, name: str | None = None) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
-from lightning_rnnattn.callbacks.figures import curves_figure, save_figure
+from lightning_rnnattn.callbacks.curves_figure import curves_figure
+from lightning_rnnattn.callbacks.figures import save_figure
 from lightning_rnnattn.callbacks.run import RunCallback, logs_now, validates, writes
 
 Points = list[tuple[int, float]]

@@ -10,12 +10,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 
 from lightning_rnnattn.callbacks import AttentionMap, LastCheckpoint, MetricsPlot
+from lightning_rnnattn.callbacks.curves_figure import curves_figure
 from lightning_rnnattn.callbacks.figures import (
     _ROW,
     DPI,
     LETTER,
     attention_figure,
-    curves_figure,
     save_figure,
     visible,
 )
