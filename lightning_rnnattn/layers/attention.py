@@ -4,6 +4,7 @@ Letters: B batch, T query time, S key time, H heads.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -182,6 +183,39 @@ class Attention(nn.Module):
             context = weights @ memory.value
         context = self.out_proj(context.transpose(-3, -2).flatten(-2))
         return context, weights if need_weights else None
+
+    def steps(
+        self, memory: Memory, num_steps: int, num_queries: int = 1, *, need_weights: bool = False
+    ) -> Callable[[Tensor], tuple[Tensor, Tensor | None]]:
+        """Attends to a memory from queries that come one step after another, each known when those before are done.
+
+        Args:
+            memory: from `memory`.
+            num_steps: calls at most.
+            num_queries: T of each call.
+            need_weights: see `forward`.
+
+        Returns:
+            What takes each step's queries, in order, to what `forward` gives for them. A subclass has its own
+            `forward` called.
+        """
+        plain = type(self) is Attention and type(self.normalizer) is Softmax and self.window is None
+        if need_weights or not plain:
+            return partial(self, memory=memory, need_weights=need_weights)
+        attend = self.score.attend_steps(
+            memory.key,
+            memory.value,
+            mask=None if memory.mask is None else memory.mask[:, None, None, :],
+            dropout_p=self.dropout if self.training else 0.0,
+            num_steps=num_steps,
+            num_queries=num_queries,
+        )
+
+        def step(query: Tensor) -> tuple[Tensor, None]:
+            context = attend(self.score.project_query(query))
+            return self.out_proj(context.transpose(-3, -2).flatten(-2)), None
+
+        return step
 
     def extra_repr(self) -> str:
         """Settings that are no submodules, for ``print(module)``."""
