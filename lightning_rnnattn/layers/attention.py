@@ -196,20 +196,21 @@ class Attention(nn.Module):
             need_weights: see `forward`.
 
         Returns:
-            What takes each step's queries, in order, to what `forward` gives for them. A subclass has its own
-            `forward` called.
+            What takes each step's queries, in order, to what a call of this layer gives for them.
         """
-        plain = type(self) is Attention and type(self.normalizer) is Softmax and self.window is None
-        if need_weights or not plain:
+        attend = None
+        # What a subclass makes of `forward` is its own.
+        if type(self) is Attention and type(self.normalizer) is Softmax and self.window is None and not need_weights:
+            attend = self.score.attend_steps(
+                memory.key,
+                memory.value,
+                mask=None if memory.mask is None else memory.mask[:, None, None, :],
+                dropout_p=self.dropout if self.training else 0.0,
+                num_steps=num_steps,
+                num_queries=num_queries,
+            )
+        if attend is None:
             return partial(self, memory=memory, need_weights=need_weights)
-        attend = self.score.attend_steps(
-            memory.key,
-            memory.value,
-            mask=None if memory.mask is None else memory.mask[:, None, None, :],
-            dropout_p=self.dropout if self.training else 0.0,
-            num_steps=num_steps,
-            num_queries=num_queries,
-        )
 
         def step(query: Tensor) -> tuple[Tensor, None]:
             context = attend(self.score.project_query(query))

@@ -73,11 +73,9 @@ class AdditiveScore(AttentionScore):
         dropout_p: float = 0.0,
         num_steps: int,
         num_queries: int,
-    ) -> Callable[[Tensor], Tensor]:
+    ) -> Callable[[Tensor], Tensor] | None:
         """See `AttentionScore.attend_steps`; each step is one compiled loop, where there are such."""
         # What a subclass makes of `attend` is its own.
         if type(self) is AdditiveScore and dropout_p == 0 and AdditiveSteps.serves(key, value, self.v):
             return AdditiveSteps(key, value, self.v, mask, num_steps, num_queries)
-        return super().attend_steps(
-            key, value, mask=mask, dropout_p=dropout_p, num_steps=num_steps, num_queries=num_queries
-        )
+        return None

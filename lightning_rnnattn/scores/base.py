@@ -108,8 +108,8 @@ class AttentionScore(nn.Module, ABC):
         dropout_p: float = 0.0,
         num_steps: int,
         num_queries: int,
-    ) -> Callable[[Any], Tensor]:
-        """`attend` for queries that come one step after another; override it where they share work.
+    ) -> Callable[[Any], Tensor] | None:
+        """`attend` for queries that come one step after another; override it where steps can share work.
 
         Args:
             key: see `attend`.
@@ -120,9 +120,9 @@ class AttentionScore(nn.Module, ABC):
             num_queries: T of each call.
 
         Returns:
-            What takes each step's queries, in order, to their contexts.
+            What takes each step's queries, in order, to their contexts; None where `attend` does as well.
         """
-        return lambda query: self.attend(query, key, value, mask=mask, dropout_p=dropout_p)
+        return None
 
     def split_heads(self, features: Tensor) -> Tensor:
         """(B, T, H·d) to (B, H, T, d)."""

@@ -35,6 +35,7 @@ class Arrays(NamedTuple):
 
 def attend(query: Tensor, arrays: Arrays, bounded: bool) -> tuple[Tensor, Tensor]:
     """Contexts (N, K, V) and weights (N, K, S) of queries (N, K, D)."""
+    assert query.dtype is torch.float32
     context = query.new_empty(*query.shape[:2], arrays.value.shape[-1])
     weights = query.new_empty(*query.shape[:2], arrays.value.shape[1])
     native.call(library(), "additive_step", (query, *arrays, weights, context), _sizes(query, arrays, bounded))
