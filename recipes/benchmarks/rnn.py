@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lightning_rnnattn.layers import GRU, LSTM, Elman, MinGRU, MinLSTM
 
-SIZES = [(32, 64, 256, 2), (64, 35, 650, 2)]  # B, T, hidden size, layers
+SIZES = [(32, 64, 256, 2), (64, 35, 650, 2), (50, 400, 128, 1)]  # B, T, hidden size, layers
 QUICK_SIZES = [(8, 16, 64, 2)]
 PIXELS = [(32, 784, 1, 128, 1), (32, 784, 128, 128, 2), (16, 784, 256, 256, 2)]  # B, T, input and hidden size, layers
 QUICK_PIXELS = [(8, 64, 1, 32, 1)]
