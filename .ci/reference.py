@@ -19,7 +19,7 @@ FAMILIES = {
         scores,
         ["AdditiveScore", "DotScore", "ScaledDotScore", "GeneralScore", "CosineScore"],
     ),
-    "Attention (`model.attention`)": (layers, ["Attention"]),
+    "Attention (`model.attention`)": (layers, ["Attention", "AdaptiveSpanAttention"]),
     "Normalizers (`model.attention.normalizer`)": (layers, ["Softmax", "Sparsemax", "Entmax15"]),
     "Recurrent networks (`model.rnn`, `model.encoder`)": (
         layers,

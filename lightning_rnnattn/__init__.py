@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import GRU as GRU
     from lightning_rnnattn.layers import LSTM as LSTM
     from lightning_rnnattn.layers import RNN as RNN
+    from lightning_rnnattn.layers import AdaptiveSpanAttention as AdaptiveSpanAttention
     from lightning_rnnattn.layers import Attention as Attention
     from lightning_rnnattn.layers import Attentional as Attentional
     from lightning_rnnattn.layers import AttentionPooling as AttentionPooling
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import MinLSTM as MinLSTM
     from lightning_rnnattn.layers import MultiLabel as MultiLabel
     from lightning_rnnattn.layers import Normalizer as Normalizer
+    from lightning_rnnattn.layers import Penalized as Penalized
     from lightning_rnnattn.layers import ProjectionBridge as ProjectionBridge
     from lightning_rnnattn.layers import Residual as Residual
     from lightning_rnnattn.layers import SingleLabel as SingleLabel
@@ -126,6 +128,7 @@ _PUBLIC = {
     ),
     "errors": ("UserError",),
     "layers": (
+        "AdaptiveSpanAttention",
         "Attention",
         "AttentionPooling",
         "Attentional",
@@ -154,6 +157,7 @@ _PUBLIC = {
         "MinLSTM",
         "MultiLabel",
         "Normalizer",
+        "Penalized",
         "ProjectionBridge",
         "RNN",
         "Residual",
