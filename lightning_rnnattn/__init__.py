@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import Elman as Elman
     from lightning_rnnattn.layers import Entmax15 as Entmax15
     from lightning_rnnattn.layers import Features as Features
+    from lightning_rnnattn.layers import Gated as Gated
     from lightning_rnnattn.layers import InputFeedingDecoder as InputFeedingDecoder
     from lightning_rnnattn.layers import LastPooling as LastPooling
     from lightning_rnnattn.layers import LastStateBridge as LastStateBridge
@@ -143,6 +144,7 @@ _PUBLIC = {
         "Entmax15",
         "Features",
         "GRU",
+        "Gated",
         "InputFeedingDecoder",
         "LSTM",
         "LastPooling",

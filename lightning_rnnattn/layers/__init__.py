@@ -14,7 +14,7 @@ from lightning_rnnattn.layers.bridges import (
 )
 from lightning_rnnattn.layers.characters import CharacterEncoder, CharacterFactory
 from lightning_rnnattn.layers.class_output import ClassOutput, ClassOutputFactory, MultiLabel, SingleLabel
-from lightning_rnnattn.layers.combine import Attentional, Combine, CombineFactory, Residual
+from lightning_rnnattn.layers.combine import Attentional, Combine, CombineFactory, Gated, Residual
 from lightning_rnnattn.layers.crf import CRFOutput
 from lightning_rnnattn.layers.decoder import Decoder, DecoderFactory, DecoderState
 from lightning_rnnattn.layers.dropout import LockedDropout
@@ -64,6 +64,7 @@ __all__ = [
     "Elman",
     "Entmax15",
     "Features",
+    "Gated",
     "InputFactory",
     "InputFeedingDecoder",
     "InputLayer",
