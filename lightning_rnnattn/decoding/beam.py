@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_rnnattn.decoding.search import DecoderModel, Hypothesis, Search
-from lightning_rnnattn.decoding.steps import Continuation, Texts, run
+from lightning_rnnattn.decoding.steps import Continuation, Scores, Texts, run
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.ops.masks import lengths_mask
-from lightning_rnnattn.ops.topk import top_k
 
 _UNSEEN = 1e-6
 """What counts as the attention on a source position that had none: sparse weights may leave some out."""
@@ -113,16 +112,16 @@ class BeamSearch(Search):
         return ((5.0 + lengths) / 6.0) ** self.length_penalty
 
 
-def widen(texts: Texts, log_probs: Tensor, beam_size: int, eos_id: int) -> Continuation:
+def widen(texts: Texts, scores: Scores, beam_size: int, eos_id: int) -> Continuation:
     """The most likely continuations of each sentence's texts, the best first, after those that have ended.
 
     Args:
         texts: K' of them for each sentence.
-        log_probs: (B, K', V) of their next tokens.
+        scores: of their next tokens.
         beam_size: K, how many to keep at most.
         eos_id: the token that ends a text.
     """
-    gained, tokens = top_k(log_probs, min(beam_size, log_probs.shape[-1]))  # (B, K', k)
+    gained, tokens = scores.best(min(beam_size, scores.logits.shape[-1]))  # (B, K', k)
     # A text that has ended goes on as itself, at the first of its places only.
     itself = torch.arange(gained.shape[-1], device=gained.device) == 0
     ended = texts.ended.unsqueeze(-1)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_rnnattn.decoding.search import DecoderModel, Hypothesis, Search
-from lightning_rnnattn.decoding.steps import Continuation, Texts, follow, run
-from lightning_rnnattn.ops.topk import top_k
+from lightning_rnnattn.decoding.steps import Continuation, Scores, Texts, follow, run
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Greedy(Search):
     ) -> list[list[Hypothesis]]:
         """See `Search.search`; one hypothesis for each source."""
 
-        def extend(texts: Texts, log_probs: Tensor) -> Continuation:
-            return follow(texts, log_probs, top_k(log_probs, 1)[1].squeeze(-1), eos_id)
+        def extend(texts: Texts, scores: Scores) -> Continuation:
+            return follow(texts, scores, scores.best(1)[1].squeeze(-1), eos_id)
 
         return run(model, source, lengths, self, extend, bos_id=bos_id, eos_id=eos_id, need_weights=need_weights)

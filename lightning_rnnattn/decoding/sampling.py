@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_rnnattn.decoding.generate import check_sampling, choose
 from lightning_rnnattn.decoding.search import DecoderModel, Hypothesis, Search
-from lightning_rnnattn.decoding.steps import Continuation, Texts, follow, run
+from lightning_rnnattn.decoding.steps import Continuation, Scores, Texts, follow, run
 from lightning_rnnattn.errors import UserError
 
 
@@ -54,10 +54,10 @@ class Sampling(Search):
         """See `Search.search`; the draws of each source, the most likely first."""
         uniform = self._uniform(source, lengths).to(source.device)
 
-        def extend(texts: Texts, log_probs: Tensor) -> Continuation:
+        def extend(texts: Texts, scores: Scores) -> Continuation:
             draws = uniform[texts.sentences.to(uniform.device), :, texts.tokens.shape[2]].flatten()
-            tokens = choose(log_probs.flatten(0, 1), draws, self.temperature, self.top_k, self.top_p)
-            return follow(texts, log_probs, tokens.view_as(texts.ended), eos_id)
+            tokens = choose(scores.logits.flatten(0, 1), draws, self.temperature, self.top_k, self.top_p)
+            return follow(texts, scores, tokens.view_as(texts.ended), eos_id)
 
         return run(
             model,

@@ -13,6 +13,8 @@ from lightning_rnnattn.decoding.filters import block_repeats
 from lightning_rnnattn.decoding.generate import evaluating
 from lightning_rnnattn.decoding.search import DecoderModel, Hypothesis, Search
 from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.ops.logsumexp import normalize
+from lightning_rnnattn.ops.topk import top_k
 
 
 class Continuation(NamedTuple):
@@ -27,6 +29,27 @@ class Continuation(NamedTuple):
     parents: Tensor | None
     tokens: Tensor
     log_probs: Tensor
+
+
+class Scores(NamedTuple):
+    """What texts may go on with.
+
+    Attributes:
+        logits: (B, K, V) of the next tokens, minus infinity for those that are not allowed.
+        totals: (B, K), so that the log-probability of a token is its logit less the total.
+    """
+
+    logits: Tensor
+    totals: Tensor
+
+    def best(self, k: int) -> tuple[Tensor, Tensor]:
+        """The log-probabilities and ids (B, K, k) of each text's k most likely tokens, the most likely first."""
+        values, tokens = top_k(self.logits, k)
+        return values - self.totals.unsqueeze(-1), tokens
+
+    def log_probs(self, tokens: Tensor) -> Tensor:
+        """The log-probabilities (B, K) of a token (B, K) for each text."""
+        return self.logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - self.totals
 
 
 class Texts(NamedTuple):
@@ -99,7 +122,7 @@ def run(
     source: Tensor,
     lengths: Tensor,
     options: Search,
-    extend: Callable[[Texts, Tensor], Continuation],
+    extend: Callable[[Texts, Scores], Continuation],
     *,
     bos_id: int,
     eos_id: int,
@@ -116,8 +139,8 @@ def run(
         source: see `Search.search`.
         lengths: see `Search.search`.
         options: limits of length and repetition.
-        extend: chooses how the texts go on, from them and the log-probabilities (B, K, V) of their next tokens, which
-            are minus infinity for those that are not allowed. A text that has ended goes on with ends, at no cost.
+        extend: chooses how the texts go on, from them and their next tokens' scores. A text that has ended goes on
+            with ends, at no cost.
         bos_id: see `Search.search`.
         eos_id: see `Search.search`.
         need_weights: see `Search.search`.
@@ -145,9 +168,9 @@ def run(
             logits, cache, weights = model.decode_step(token, cache, need_weights)
             if need_weights and weights is None:
                 raise UserError("the model has no attention, so that there are neither alignments nor coverage")
-            log_probs = logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
-            log_probs = _restrict(log_probs, texts, options, step >= limits[texts.sentences], eos_id)
-            new = extend(texts, log_probs)
+            logits, totals = normalize(logits)
+            logits = _restrict(logits, texts, options, step >= limits[texts.sentences], eos_id)
+            new = extend(texts, Scores(logits, totals))
             texts, parents = texts.extend(new, weights, eos_id), new.parents
             done = settled(texts).cpu()
             if done.any():
@@ -166,13 +189,12 @@ def run(
     return found
 
 
-def follow(texts: Texts, log_probs: Tensor, tokens: Tensor, eos_id: int) -> Continuation:
+def follow(texts: Texts, scores: Scores, tokens: Tensor, eos_id: int) -> Continuation:
     """Every text goes on with the token (B, K) that was chosen for it; one that has ended stays as it is."""
-    gained = log_probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
     return Continuation(
         parents=None,
         tokens=tokens.masked_fill(texts.ended, eos_id),
-        log_probs=texts.log_probs + gained.masked_fill(texts.ended, 0.0),
+        log_probs=texts.log_probs + scores.log_probs(tokens).masked_fill(texts.ended, 0.0),
     )
 
 
@@ -192,29 +214,29 @@ def _begin(tokens: Tensor, limits: Tensor, source_length: int | None) -> Texts:
     )
 
 
-def _restrict(log_probs: Tensor, texts: Texts, options: Search, must_end: Tensor, eos_id: int) -> Tensor:
+def _restrict(logits: Tensor, texts: Texts, options: Search, must_end: Tensor, eos_id: int) -> Tensor:
     """Takes away tokens that would make a text too short, too long, or repeat itself.
 
     Args:
-        log_probs: (B, K, V), which may be written to.
+        logits: (B, K, V).
         texts: what they go on from.
         options: the limits.
         must_end: (B,) bool, on the CPU: texts have their greatest length.
         eos_id: the token that ends a text.
     """
-    end = log_probs[..., eos_id].clone()
+    end = logits[..., eos_id]
     if options.no_repeat_ngram is not None:
-        log_probs = block_repeats(log_probs, texts.tokens, options.no_repeat_ngram)
+        logits = block_repeats(logits, texts.tokens, options.no_repeat_ngram)
     if texts.tokens.shape[2] < options.min_length:
-        log_probs[..., eos_id] = float("-inf")
+        logits = logits.index_fill(-1, torch.tensor([eos_id], device=logits.device), float("-inf"))
         if options.no_repeat_ngram is not None:  # where every other token would repeat, the text ends all the same
-            stuck = log_probs.amax(-1) == float("-inf")
-            log_probs[..., eos_id] = torch.where(stuck, end, float("-inf"))
+            stuck = logits.amax(-1) == float("-inf")
+            logits[..., eos_id] = torch.where(stuck, end, float("-inf"))
     if must_end.any():
-        rows = must_end.nonzero().squeeze(-1).to(log_probs.device)
-        log_probs[rows] = float("-inf")
-        log_probs[rows, :, eos_id] = end[rows]
-    return log_probs
+        rows = must_end.nonzero().squeeze(-1).to(logits.device)
+        logits = logits.index_fill(0, rows, float("-inf"))
+        logits[rows, :, eos_id] = end[rows]
+    return logits
 
 
 def _collect(

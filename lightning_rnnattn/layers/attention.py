@@ -4,6 +4,7 @@ Letters: B batch, T query time, S key time, H heads.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -187,6 +188,40 @@ class Attention(nn.Module):
         """Weights (B, H, T, S) of scores of that shape, for what a mask allows; a subclass may override it."""
         weights: Tensor = self.normalizer(scores, mask)
         return weights
+
+    def steps(
+        self, memory: Memory, num_steps: int, num_queries: int = 1, *, need_weights: bool = False
+    ) -> Callable[[Tensor], tuple[Tensor, Tensor | None]]:
+        """Attends to a memory from queries that come one step after another, each known when those before are done.
+
+        Args:
+            memory: from `memory`.
+            num_steps: calls at most.
+            num_queries: T of each call.
+            need_weights: see `forward`.
+
+        Returns:
+            What takes each step's queries, in order, to what a call of this layer gives for them.
+        """
+        attend = None
+        # What a subclass makes of `forward` is its own.
+        if type(self) is Attention and type(self.normalizer) is Softmax and self.window is None and not need_weights:
+            attend = self.score.attend_steps(
+                memory.key,
+                memory.value,
+                mask=None if memory.mask is None else memory.mask[:, None, None, :],
+                dropout_p=self.dropout if self.training else 0.0,
+                num_steps=num_steps,
+                num_queries=num_queries,
+            )
+        if attend is None:
+            return partial(self, memory=memory, need_weights=need_weights)
+
+        def step(query: Tensor) -> tuple[Tensor, None]:
+            context = attend(self.score.project_query(query))
+            return self.out_proj(context.transpose(-3, -2).flatten(-2)), None
+
+        return step
 
     def extra_repr(self) -> str:
         """Settings that are no submodules, for ``print(module)``."""

@@ -66,11 +66,12 @@ class BahdanauDecoder(Decoder):
         """See `Decoder.unroll`."""
         batch, num_hypotheses, num_steps, _ = inputs.shape
         steps = self.rnn.steps(inputs.flatten(0, 1))
+        attend = self.attention.steps(memory, num_steps, num_hypotheses, need_weights=need_weights)
         layers = unstack(state.rows())
         hidden, contexts, weights = [], [], []
         for t in range(num_steps):
             query = layers[-1][0].view(batch, num_hypotheses, -1)
-            context, found = self.attention(query, memory, need_weights=need_weights)
+            context, found = attend(query)
             output, layers = steps(t, context.flatten(0, 1), layers)
             hidden.append(output)
             contexts.append(context.flatten(0, 1))

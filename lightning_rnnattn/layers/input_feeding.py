@@ -64,12 +64,13 @@ class InputFeedingDecoder(Decoder):
         assert state.fed is not None
         batch, num_hypotheses, num_steps, _ = inputs.shape
         steps = self.rnn.steps(inputs.flatten(0, 1))
+        attend = self.attention.steps(memory, num_steps, num_hypotheses, need_weights=need_weights)
         layers, fed = unstack(state.rows()), state.fed.flatten(0, 1)
         features, weights = [], []
         for t in range(num_steps):
             hidden, layers = steps(t, fed, layers)
             query = hidden.view(batch, num_hypotheses, -1)
-            context, found = self.attention(query, memory, need_weights=need_weights)
+            context, found = attend(query)
             fed = self.combine(hidden, context.flatten(0, 1))
             features.append(fed)
             weights.append(found)

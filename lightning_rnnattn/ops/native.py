@@ -1,8 +1,8 @@
 """C++ loops for CPUs, compiled on first use.
 
-A source needs nothing but a C++ compiler, not even torch's headers, so that it builds in half a second;
-``torch.compile`` takes many seconds. A library is kept in the user's cache under a name that changes with source,
-compiler and processor. Its threads are torch's.
+A source needs nothing but a C++ compiler and the header beside this file, not even torch's, so that it builds in half a
+second; ``torch.compile`` takes many seconds. A library is kept in the user's cache under a name that changes with
+source, header, compiler and processor. Its threads are torch's.
 """
 
 import ctypes
@@ -16,8 +16,10 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
+_HEADER = Path(__file__).with_name("arithmetic.h")
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fno-trapping-math", "-Wno-psabi")
 
 
@@ -40,6 +42,16 @@ def load(source: Path, what: str) -> ctypes.CDLL | None:
         return None
 
 
+def takes(*tensors: Tensor) -> bool:
+    """Whether loops for float32 take the place of torch's operations: for such tensors on a CPU, outside of traces.
+
+    A compiler that traces fuses operations itself, and other formats know torch's own only.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]  # not in its __all__
+        return False
+    return all(x.dtype is torch.float32 and x.device.type == "cpu" for x in tensors)
+
+
 def call(library: ctypes.CDLL | None, name: str, arrays: Iterable[Tensor | None], sizes: Iterable[int]) -> None:
     """Calls a loop.
 
@@ -57,7 +69,8 @@ def _build(source: Path, compiler: str) -> Path:
     # The predefined macros name the compiler's version and the processor's instructions.
     query = [compiler, *_FLAGS, "-dM", "-E", "-x", "c++", os.devnull]
     macros = subprocess.run(query, check=True, capture_output=True, timeout=60).stdout
-    name = hashlib.sha256(macros + source.read_bytes() + " ".join(_FLAGS).encode()).hexdigest()[:16]
+    text = macros + source.read_bytes() + _HEADER.read_bytes() + " ".join(_FLAGS).encode()
+    name = hashlib.sha256(text).hexdigest()[:16]
     cached = _cache_dir() / f"{source.parent.name}-{name}.so"
     if not cached.exists():
         with tempfile.TemporaryDirectory(dir=cached.parent) as directory:

@@ -1,9 +1,12 @@
 """Additive score."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from lightning_rnnattn.ops.additive import AdditiveKey, additive_attention, additive_key, additive_score
+from lightning_rnnattn.ops.additive_steps import AdditiveSteps
 from lightning_rnnattn.scores.base import AttentionScore
 
 
@@ -60,3 +63,19 @@ class AdditiveScore(AttentionScore):
             query, key, value, self.v, mask=mask, is_causal=is_causal, window=window, dropout_p=dropout_p
         )
         return context
+
+    def attend_steps(
+        self,
+        key: AdditiveKey,
+        value: Tensor,
+        *,
+        mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        num_steps: int,
+        num_queries: int,
+    ) -> Callable[[Tensor], Tensor] | None:
+        """See `AttentionScore.attend_steps`; each step is one compiled loop, where there are such."""
+        # What a subclass makes of `attend` is its own.
+        if type(self) is AdditiveScore and dropout_p == 0 and AdditiveSteps.serves(key, value, self.v):
+            return AdditiveSteps(key, value, self.v, mask, num_steps, num_queries)
+        return None

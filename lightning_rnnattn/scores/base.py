@@ -99,6 +99,31 @@ class AttentionScore(nn.Module, ABC):
         )
         return F.dropout(masked_softmax(scores, mask), dropout_p) @ value
 
+    def attend_steps(
+        self,
+        key: Any,
+        value: Tensor,
+        *,
+        mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        num_steps: int,
+        num_queries: int,
+    ) -> Callable[[Any], Tensor] | None:
+        """`attend` for queries that come one step after another; override it where steps can share work.
+
+        Args:
+            key: see `attend`.
+            value: see `attend`.
+            mask: see `attend`; the same for all queries.
+            dropout_p: see `attend`.
+            num_steps: calls at most.
+            num_queries: T of each call.
+
+        Returns:
+            What takes each step's queries, in order, to their contexts; None where `attend` does as well.
+        """
+        return None
+
     def split_heads(self, features: Tensor) -> Tensor:
         """(B, T, H·d) to (B, H, T, d)."""
         return features.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)

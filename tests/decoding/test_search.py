@@ -130,6 +130,26 @@ def test_log_probs_of_half_precision_are_summed_in_single():
         assert best.log_prob == pytest.approx(model.log_prob(source[0, : lengths[0]], best.tokens)[0], abs=1e-4)
 
 
+@pytest.mark.parametrize("search", SEARCHES, ids=IDS)
+def test_single_precision_is_that_of_teacher_forcing_and_logits_stay_the_models_own(search):
+    model, given = TinyModel(V).eval(), []
+    step = model.decode_step
+
+    def remembering(*arguments):
+        logits, cache, weights = step(*arguments)
+        given.append((logits, logits.clone()))
+        return logits, cache, weights
+
+    model.decode_step = remembering
+    source, lengths = sources()
+    found = find(search, model, source, lengths)
+    assert all(torch.equal(logits, before) for logits, before in given)
+    model.decode_step = step
+    for row, length, hypotheses in zip(source, lengths, found, strict=True):
+        for each in hypotheses:
+            assert each.log_prob == pytest.approx(model.log_prob(row[:length], each.tokens)[0], abs=1e-4)
+
+
 def test_weights_are_asked_of_a_model_that_has_none(model):
     class Bare:
         def start(self, source, lengths):
@@ -188,7 +208,8 @@ def test_searches_describe_themselves():
 @pytest.mark.parametrize(
     "search", [Greedy(max_length=4), BeamSearch(max_length=4, beam_size=3)], ids=["greedy", "beam"]
 )
-def test_logits_that_are_not_numbers_are_an_error(model, search):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_logits_that_are_not_numbers_are_an_error(model, search, dtype):
     torch.nn.init.constant_(model.output.bias, torch.nan)
     with pytest.raises(UserError, match="its logits are not finite"):
-        find(search, model, *sources())
+        find(search, model.to(dtype), *sources())

@@ -205,3 +205,29 @@ def test_compiles_and_exports_whole(score):
 def test_settings_out_of_range_say_so(options, message):
     with pytest.raises(UserError, match=message):
         Attention(D, D, **options)
+
+
+class Halved(Attention):
+    """An attention of a user's own."""
+
+    def forward(self, query, memory, **options):
+        context, weights = super().forward(query, memory, **options)
+        return context / 2, weights
+
+
+@pytest.mark.parametrize("kind", [Attention, Halved])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("score", [AdditiveScore, GeneralScore])
+def test_steps_are_calls(score, dropout, kind):
+    layer = kind(6, 4, score=score, num_heads=2, dropout=dropout)
+    memory = layer.memory(torch.randn(3, 5, 4), mask=lengths_mask(torch.tensor([5, 2, 0])))
+    step = layer.steps(memory, 3, 2)
+    for seed, query in enumerate(torch.randn(3, 3, 2, 6)):
+        torch.manual_seed(seed)
+        expected, _ = layer(query, memory)
+        torch.manual_seed(seed)
+        context, weights = step(query)
+        torch.testing.assert_close(context, expected)
+        assert weights is None
+    _, weights = layer.steps(memory, 1, 2, need_weights=True)(torch.randn(3, 2, 6))
+    assert weights.shape == (3, 2, 2, 5)

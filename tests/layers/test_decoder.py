@@ -1,5 +1,6 @@
 """Every wiring with every network: `forward` against a loop of `recur`, and the equations by hand."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -108,6 +109,25 @@ def test_forward_is_a_loop_of_recur(wiring, rnn, attention, need_weights):
         torch.autograd.grad(features, leaves, grad, allow_unused=True, retain_graph=True),
         torch.autograd.grad(loop, leaves, grad, allow_unused=True),
     )
+
+
+@pytest.mark.parametrize("num_heads", [1, 2])
+@pytest.mark.parametrize("rnn", [LSTM, GRU])
+@pytest.mark.parametrize("wiring", DECODERS)
+def test_single_precision_by_compiled_loops_is_that_of_double(wiring, rnn, num_heads):
+    attention = partial(Attention, score=AdditiveScore, num_heads=num_heads)
+    exact = wiring(E, M, rnn=partial(rnn, hidden_size=N), attention=attention).double()
+    first = [x.detach() for x in tensors(random_state(exact, B))]
+    given, mask = [torch.randn(B, T, E), torch.randn(B, S, M), *first], lengths_mask(torch.tensor([S, 3, 0]), S)
+    grad, results = torch.randn(B, T, exact.output_size), []
+    for decoder, dtype in ((exact, torch.float64), (copy.deepcopy(exact).float(), torch.float32)):
+        inputs, encoded, *parts = leaves = [x.to(dtype).requires_grad_() for x in given]
+        state = decoder.start(parts[0] if len(parts) == 1 else tuple(parts))
+        features, _ = decoder(inputs, state, decoder.memory(encoded, mask))
+        leaves += decoder.parameters()
+        results.append([features, *torch.autograd.grad(features, leaves, grad.to(dtype))])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("rnn", NETWORKS)

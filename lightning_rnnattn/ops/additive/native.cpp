@@ -10,25 +10,9 @@
 #include <cstring>
 #include <vector>
 
+#include "../arithmetic.h"
+
 namespace {
-
-constexpr int64_t LANES = 16;  // floats of one vector; the compiler splits it where registers are shorter
-typedef float Vector __attribute__((vector_size(LANES * sizeof(float))));
-
-inline Vector load(const float* x, int64_t size = LANES) {
-    Vector out = {};
-    std::memcpy(&out, x, size * sizeof(float));
-    return out;
-}
-
-inline void store(float* x, const Vector& value, int64_t size) { std::memcpy(x, &value, size * sizeof(float)); }
-
-inline float sum(const Vector& x) {
-    float half[LANES / 2], out = 0;
-    for (int64_t i = 0; i < LANES / 2; ++i) half[i] = x[i] + x[i + LANES / 2];
-    for (int64_t i = 0; i < LANES / 2; ++i) out += half[i];
-    return out;
-}
 
 inline int64_t clamp(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
 

@@ -8,36 +8,12 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
+
+#include "../arithmetic.h"
 
 namespace {
 
 constexpr int64_t BLOCK = 512;  // features of one thread: whole lines of the cache, and pages that prefetching follows
-
-// By value: references, as std::min has them, keep the compiler from doing many at once.
-inline float larger(float x, float y) { return x > y ? x : y; }
-inline float smaller(float x, float y) { return x < y ? x : y; }
-
-// e^x to 2 units in the last place, zero or infinity where that is beyond what float32 holds, in instructions that the
-// compiler can do for many x at once.
-inline float exponential(float x) {
-    x = smaller(larger(x, -88.0f), 89.0f);
-    const float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;  // the nearest integer, by what float32 drops
-    const float r = x - n * 0.693359375f + n * 2.12194440e-4f;      // log 2 in two parts: n times the first is exact
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
-    float power;
-    std::memcpy(&power, &bits, sizeof power);
-    return p * power;
-}
-
-inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
 
 // The share z of the candidate, and its slopes.
 struct Share {
