@@ -19,7 +19,7 @@ FAMILIES = {
         scores,
         ["AdditiveScore", "DotScore", "ScaledDotScore", "GeneralScore", "CosineScore"],
     ),
-    "Attention (`model.attention`)": (layers, ["Attention"]),
+    "Attention (`model.attention`)": (layers, ["Attention", "AdaptiveSpanAttention"]),
     "Normalizers (`model.attention.normalizer`)": (layers, ["Softmax", "Sparsemax", "Entmax15"]),
     "Recurrent networks (`model.rnn`, `model.encoder`)": (
         layers,
@@ -38,7 +38,7 @@ FAMILIES = {
     "Labels of elements (`model.output`)": (layers, ["SoftmaxOutput", "CRFOutput"]),
     "Labels of sequences (`model.output`)": (layers, ["SingleLabel", "MultiLabel"]),
     "Schemes of labels (`model.scheme`)": (modules, ["BIO", "IOB1"]),
-    "Context joined with the output (`model.combine`)": (layers, ["Attentional", "Residual"]),
+    "Context joined with the output (`model.combine`)": (layers, ["Attentional", "Residual", "Gated"]),
     "Models (`model`)": (modules, ["LanguageModel", "Seq2Seq", "SequenceClassifier", "SequenceTagger"]),
     "Data (`data`)": (
         data,

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import GRU as GRU
     from lightning_rnnattn.layers import LSTM as LSTM
     from lightning_rnnattn.layers import RNN as RNN
+    from lightning_rnnattn.layers import AdaptiveSpanAttention as AdaptiveSpanAttention
     from lightning_rnnattn.layers import Attention as Attention
     from lightning_rnnattn.layers import Attentional as Attentional
     from lightning_rnnattn.layers import AttentionPooling as AttentionPooling
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import Elman as Elman
     from lightning_rnnattn.layers import Entmax15 as Entmax15
     from lightning_rnnattn.layers import Features as Features
+    from lightning_rnnattn.layers import Gated as Gated
     from lightning_rnnattn.layers import InputFeedingDecoder as InputFeedingDecoder
     from lightning_rnnattn.layers import LastPooling as LastPooling
     from lightning_rnnattn.layers import LastStateBridge as LastStateBridge
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import MinLSTM as MinLSTM
     from lightning_rnnattn.layers import MultiLabel as MultiLabel
     from lightning_rnnattn.layers import Normalizer as Normalizer
+    from lightning_rnnattn.layers import Penalized as Penalized
     from lightning_rnnattn.layers import ProjectionBridge as ProjectionBridge
     from lightning_rnnattn.layers import Residual as Residual
     from lightning_rnnattn.layers import SingleLabel as SingleLabel
@@ -126,6 +129,7 @@ _PUBLIC = {
     ),
     "errors": ("UserError",),
     "layers": (
+        "AdaptiveSpanAttention",
         "Attention",
         "AttentionPooling",
         "Attentional",
@@ -140,6 +144,7 @@ _PUBLIC = {
         "Entmax15",
         "Features",
         "GRU",
+        "Gated",
         "InputFeedingDecoder",
         "LSTM",
         "LastPooling",
@@ -154,6 +159,7 @@ _PUBLIC = {
         "MinLSTM",
         "MultiLabel",
         "Normalizer",
+        "Penalized",
         "ProjectionBridge",
         "RNN",
         "Residual",

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_rnnattn import Attention, Attentional, DotScore, Elman, LanguageModel, Residual, TokenEmbedding
+from lightning_rnnattn import Attention, Attentional, DotScore, Elman, Gated, LanguageModel, Residual, TokenEmbedding
 
 STEPS, INPUT, HIDDEN, LAYERS = 10, 10, 5, 2
 
@@ -83,7 +83,7 @@ def test_attention_as_the_output_layer_of_the_network(x):
     torch.testing.assert_close(network(x[None])[0], expected)
 
 
-@pytest.mark.parametrize("combine", [Attentional, Residual])
+@pytest.mark.parametrize("combine", [Attentional, Residual, Gated])
 def test_language_model(combine):
     window = 4
     model = LanguageModel(
@@ -101,7 +101,13 @@ def test_language_model(combine):
         reach = h[max(0, t - window + 1) : t + 1]
         alpha = (reach @ h[t]).softmax(0)
         c = alpha @ reach
-        rows.append(torch.tanh(w_c @ torch.cat([c, h[t]])) if combine is Attentional else h[t] + w_c @ c)
+        if combine is Attentional:
+            rows.append(torch.tanh(w_c @ torch.cat([c, h[t]])))
+        elif combine is Residual:
+            rows.append(h[t] + w_c @ c)
+        else:
+            g = torch.sigmoid(w_c @ torch.cat([c, h[t]]) - 3.0)
+            rows.append((1 - g) * h[t] + g * c)
     expected = torch.stack(rows) @ model.output.weight.T + model.output.bias
     logits, _ = model(tokens[None])
     torch.testing.assert_close(logits[0], expected)

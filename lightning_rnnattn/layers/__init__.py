@@ -1,5 +1,6 @@
 """Layers of plain torch: recurrent networks and attention. None of them imports Lightning."""
 
+from lightning_rnnattn.layers.adaptive_span import AdaptiveSpanAttention
 from lightning_rnnattn.layers.attention import Attention, AttentionFactory, Memory
 from lightning_rnnattn.layers.attentive_rnn import AttentiveRNN
 from lightning_rnnattn.layers.bahdanau import BahdanauDecoder
@@ -13,7 +14,7 @@ from lightning_rnnattn.layers.bridges import (
 )
 from lightning_rnnattn.layers.characters import CharacterEncoder, CharacterFactory
 from lightning_rnnattn.layers.class_output import ClassOutput, ClassOutputFactory, MultiLabel, SingleLabel
-from lightning_rnnattn.layers.combine import Attentional, Combine, CombineFactory, Residual
+from lightning_rnnattn.layers.combine import Attentional, Combine, CombineFactory, Gated, Residual
 from lightning_rnnattn.layers.crf import CRFOutput
 from lightning_rnnattn.layers.decoder import Decoder, DecoderFactory, DecoderState
 from lightning_rnnattn.layers.dropout import LockedDropout
@@ -23,6 +24,7 @@ from lightning_rnnattn.layers.kernels import GRU, LSTM, Elman, KernelRNN
 from lightning_rnnattn.layers.luong import LuongDecoder
 from lightning_rnnattn.layers.min_rnn import MinGRU, MinLSTM, MinRNN
 from lightning_rnnattn.layers.normalizers import Entmax15, Normalizer, NormalizerFactory, Softmax, Sparsemax
+from lightning_rnnattn.layers.penalized import Penalized
 from lightning_rnnattn.layers.pooling import (
     AttentionPooling,
     LastPooling,
@@ -40,6 +42,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AdaptiveSpanAttention",
     "Attention",
     "AttentionFactory",
     "AttentionPooling",
@@ -61,6 +64,7 @@ __all__ = [
     "Elman",
     "Entmax15",
     "Features",
+    "Gated",
     "InputFactory",
     "InputFeedingDecoder",
     "InputLayer",
@@ -79,6 +83,7 @@ __all__ = [
     "MultiLabel",
     "Normalizer",
     "NormalizerFactory",
+    "Penalized",
     "Pooling",
     "PoolingFactory",
     "ProjectionBridge",

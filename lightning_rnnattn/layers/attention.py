@@ -164,7 +164,7 @@ class Attention(nn.Module):
             visible = mask if visible is None else visible & mask
         dropout_p = self.dropout if self.training else 0.0
         weights = None
-        if type(self.normalizer) is Softmax and not need_weights:
+        if type(self.normalizer) is Softmax and type(self).weigh is Attention.weigh and not need_weights:
             context = self.score.attend(
                 q,
                 memory.key,
@@ -179,10 +179,15 @@ class Attention(nn.Module):
             visible = combine_masks(
                 visible, *scores.shape[-2:], is_causal=is_causal, window=self.window, device=scores.device
             )
-            weights = F.dropout(self.normalizer(scores, visible), dropout_p)
+            weights = F.dropout(self.weigh(scores, visible), dropout_p)
             context = weights @ memory.value
         context = self.out_proj(context.transpose(-3, -2).flatten(-2))
         return context, weights if need_weights else None
+
+    def weigh(self, scores: Tensor, mask: Tensor | None) -> Tensor:
+        """Weights (B, H, T, S) of scores of that shape, for what a mask allows; a subclass may override it."""
+        weights: Tensor = self.normalizer(scores, mask)
+        return weights
 
     def steps(
         self, memory: Memory, num_steps: int, num_queries: int = 1, *, need_weights: bool = False

@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from lightning_rnnattn.errors import UserError
+
 
 class Combine(nn.Module, ABC):
     """Joins an output with the context that it attended to.
@@ -54,6 +56,36 @@ class Residual(Combine):
     def forward(self, hidden: Tensor, context: Tensor) -> Tensor:
         """See `Combine.forward`."""
         return hidden + self.proj(context)
+
+
+class Gated(Combine):
+    r"""Moves each feature of the output towards the context, as far as a gate says.
+
+    .. math:: \tilde h_t = h_t + g_t \odot (c_t - h_t), \qquad g_t = \sigma(W_g [c_t; h_t] + b_g)
+
+    A highway (Srivastava et al. 2015, equation 3) from output to context, its gate nearly closed before training:
+    :math:`W_g = 0, b_g = -3`. The result lies between the two, whatever the weights, so that a high learning rate does
+    no harm by way of them, as it does at the start with `Residual`.
+
+    Raises:
+        UserError: if output and context have different sizes.
+    """
+
+    def __init__(self, hidden_dim: int, context_dim: int) -> None:
+        super().__init__(hidden_dim, context_dim)
+        if hidden_dim != context_dim:
+            raise UserError(
+                f"combine: Gated needs an output and a context of one size, and they have {hidden_dim} and "
+                f"{context_dim} features: take Attentional or Residual"
+            )
+        self.proj = nn.Linear(context_dim + hidden_dim, hidden_dim)
+        nn.init.zeros_(self.proj.weight)
+        nn.init.constant_(self.proj.bias, -3.0)
+
+    def forward(self, hidden: Tensor, context: Tensor) -> Tensor:
+        """See `Combine.forward`."""
+        gate = torch.sigmoid(self.proj(torch.cat([context, hidden], dim=-1)))
+        return hidden + gate * (context - hidden)
 
 
 CombineFactory = Callable[[int, int], Combine]

@@ -3,10 +3,7 @@
 Letters: B batch, T time, D features.
 """
 
-from typing import Any
-
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 
@@ -36,24 +33,20 @@ class LockedDropout(nn.Module):
         return f"p={self.p}"
 
 
-def call_with_dropped_weights(kernel: nn.Module, p: float, *inputs: Any) -> Any:
-    """Calls a recurrent kernel with part of its recurrent weights dropped (DropConnect; Merity et al. 2018, section 2).
+def dropped_weights(kernel: nn.Module, p: float) -> dict[str, Tensor]:
+    """The recurrent weights of a kernel, part of them dropped (DropConnect; Merity et al. 2018, section 2).
 
-    One mask is drawn for a call, so that all steps of a batch share it. The kernel keeps its parameters, under their
-    own names: what is dropped exists during the call only. So the fused kernels run as they are, and a checkpoint looks
-    like one made without.
+    To be given to `torch.func.functional_call` along with the kernel. One mask is drawn, so that all steps of a batch
+    share it. The kernel keeps its parameters, under their own names: what is dropped exists during the call only. So
+    the fused kernels run as they are, and a checkpoint looks like one made without.
 
     Args:
         kernel: torch's module; its parameters ``weight_hh_l…`` are dropped.
         p: probability of dropping a weight; 0 drops none.
-        inputs: what the kernel takes.
 
     Returns:
-        What the kernel returns.
+        What takes the place of parameters, by their names; nothing where p is 0.
     """
     if not p:
-        return kernel(*inputs)
-    dropped = {
-        name: F.dropout(weight, p) for name, weight in kernel.named_parameters() if name.startswith("weight_hh_l")
-    }
-    return functional_call(kernel, dropped, inputs)
+        return {}
+    return {name: F.dropout(weight, p) for name, weight in kernel.named_parameters() if name.startswith("weight_hh_l")}

@@ -6,17 +6,16 @@ Letters: B batch, T time, D features, L layers.
 from abc import abstractmethod
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from lightning_rnnattn.errors import require_probability
-from lightning_rnnattn.layers.dropout import call_with_dropped_weights
-from lightning_rnnattn.layers.rnn import StackedRNN, State, map_state
+from lightning_rnnattn.layers.dropout import dropped_weights
+from lightning_rnnattn.layers.packed import WEIGHTS, better_in_pieces, run_in_pieces, run_packed
+from lightning_rnnattn.layers.rnn import StackedRNN, State
 from lightning_rnnattn.layers.steps import GRUSteps, KernelSteps, LayerSteps, LSTMSteps, ReLUSteps, Steps, TanhSteps
-
-_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class KernelRNN(StackedRNN):
@@ -25,7 +24,7 @@ class KernelRNN(StackedRNN):
     Args:
         input_size: features of an input.
         hidden_size: features of a state.
-        weight_dropout: probability of dropping a recurrent weight, in training: see `call_with_dropped_weights`.
+        weight_dropout: probability of dropping a recurrent weight, in training: see `dropped_weights`.
         options: see `StackedRNN`.
 
     Attributes:
@@ -58,23 +57,18 @@ class KernelRNN(StackedRNN):
         }
 
     def run(self, kernel: nn.Module, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
-        """One call of torch's module, over padded sequences where there are lengths."""
-        p = self.weight_dropout if self.training else 0.0
-        # Where all have T steps there is nothing to pack; on a CPU, torch's gradients of what is packed take T^2 time.
+        """One call of torch's module, over packed sequences where lengths differ."""
+        assert isinstance(kernel, nn.RNNBase)
+        dropped = dropped_weights(kernel, self.weight_dropout if self.training else 0.0)
+
+        def call(inputs: Tensor | PackedSequence, state: State | None) -> Any:
+            return functional_call(kernel, dropped, (inputs, state)) if dropped else kernel(inputs, state)
+
         if lengths is None or int(lengths.min()) == x.shape[1]:
-            output, state = call_with_dropped_weights(kernel, p, x, state)
-            return output, state
-        lengths = lengths.cpu()
-        # Packing knows no empty sequence: it runs as one step, whose traces are removed.
-        packed = pack_padded_sequence(x, lengths.clamp(min=1), batch_first=True, enforce_sorted=False)
-        output, after = call_with_dropped_weights(kernel, p, packed, state)
-        output, _ = pad_packed_sequence(output, batch_first=True, total_length=x.shape[1])
-        if lengths.min() == 0:
-            empty = (lengths == 0).to(x.device)
-            output = output.masked_fill(empty[:, None, None], 0.0)
-            before = map_state(torch.zeros_like, after) if state is None else state
-            after = map_state(lambda old, new: torch.where(empty[:, None], old, new), before, after)
-        return output, after
+            return call(x, state)
+        if better_in_pieces(x):
+            return run_in_pieces(kernel, {**dict(kernel.named_parameters()), **dropped}, x, state, lengths.cpu())
+        return run_packed(call, x, state, lengths.cpu())
 
     def steps(self, known: Tensor) -> Steps:
         """See `RNN.steps`; from the weights, where all layers have one size and direction."""
@@ -84,7 +78,7 @@ class KernelRNN(StackedRNN):
         weights = []
         for kernel in self.kernels:
             for i in range(kernel.num_layers):  # type: ignore[arg-type]
-                w_ih, w_hh, b_ih, b_hh = (getattr(kernel, f"{name}_l{i}") for name in _WEIGHTS)
+                w_ih, w_hh, b_ih, b_hh = (getattr(kernel, f"{name}_l{i}") for name in WEIGHTS)
                 weights.append((w_ih, F.dropout(w_hh, p) if p else w_hh, b_ih, b_hh))
         between = self.between
         if self.training and self.locked_dropout.p:  # one mask for all steps

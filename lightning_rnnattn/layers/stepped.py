@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from lightning_rnnattn.errors import require_positive, require_probability
 from lightning_rnnattn.layers.rnn import RNN, State
+from lightning_rnnattn.layers.steps import Product
 from lightning_rnnattn.ops.masks import lengths_mask
 
 
@@ -93,12 +94,13 @@ class ZoneoutLSTM(RNN):
         self, layer: int, x: Tensor, h: Tensor, c: Tensor, real: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         # Whatever does not depend on the state is out of the loop.
-        from_input = self.input_norms[layer](self.input_layers[layer](x)) + self.biases[layer]
+        from_input = (self.input_norms[layer](self.input_layers[layer](x)) + self.biases[layer]).transpose(0, 1)
         keep_h, keep_c = self._keep(self.zoneout, x), self._keep(self.cell_zoneout, x)
-        recurrent, recurrent_norm = self.recurrent_layers[layer], self.recurrent_norms[layer]
+        weight: Tensor = self.recurrent_layers[layer].weight  # type: ignore[assignment]
+        recurrent = Product(torch.zeros_like(from_input[:1]).expand_as(from_input), weight)
         outputs = []
-        for t in range(x.shape[1]):
-            gates = from_input[:, t] + recurrent_norm(recurrent(h))
+        for t, inputs in enumerate(from_input.unbind(0)):
+            gates = inputs + self.recurrent_norms[layer](recurrent(t, h))
             i, f, g, o = gates.chunk(4, dim=-1)
             new_c = f.sigmoid() * c + i.sigmoid() * g.tanh()
             new_h = o.sigmoid() * self.cell_norms[layer](new_c).tanh()

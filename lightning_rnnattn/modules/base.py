@@ -14,6 +14,7 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.layers import Penalized
 from lightning_rnnattn.modules.rng import collect_rng, set_rng
 from lightning_rnnattn.modules.sharding import shard
 from lightning_rnnattn.spec import class_path, spec
@@ -91,7 +92,7 @@ class SequenceModule(L.LightningModule, ABC):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Mean loss per item over the global batch: ranks with fewer items weigh less.
 
-        ``train_loss`` is that of the own rank's batch, label smoothing included.
+        ``train_loss`` is that of the own rank's batch, label smoothing included, penalties of layers (`Penalized`) not.
         """
         total, weight = self.step(batch, "train")
         self.log("train_loss", total.detach() / _no_zero(weight), prog_bar=True, batch_size=1)
@@ -100,7 +101,8 @@ class SequenceModule(L.LightningModule, ABC):
             # DDP averages gradients over ranks; wanted is the sum of totals over the sum of weights.
             total = total * world_size
             weight = self.trainer.strategy.reduce(weight.clone(), reduce_op="sum")
-        return total / _no_zero(weight)
+        penalties = [module.penalty() for module in self.modules() if isinstance(module, Penalized)]
+        return sum(penalties, total / _no_zero(weight))
 
     def configure_model(self) -> None:
         """Spreads the module over the processes, where the strategy is `Sharded` (or another of its kind).

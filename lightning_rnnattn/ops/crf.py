@@ -153,8 +153,9 @@ def _forward(potentials: Potentials, lengths: Tensor) -> list[Tensor]:
     """Per step, (B, C): the log of the sum over the paths up to there that end in each label; constant past the end."""
     emission, transition, start, _ = potentials
     mask = lengths_mask(lengths, emission.shape[1])
-    steps = [start + emission[:, 0]]
-    for t in range(1, emission.shape[1]):
-        longer = (steps[-1].unsqueeze(-1) + transition).logsumexp(1) + emission[:, t]
+    first, *others = emission.unbind(1)  # an index a step would cost the gradient a copy of all steps each
+    steps = [start + first]
+    for t, scores in enumerate(others, start=1):
+        longer = (steps[-1].unsqueeze(-1) + transition).logsumexp(1) + scores
         steps.append(torch.where(mask[:, t, None], longer, steps[-1]))
     return steps

@@ -1,6 +1,6 @@
 """Language-model training, its data pipeline and generation, each against a named alternative in the same run.
 
-    python recipes/benchmarks/lm.py [--steps 14] [--settings 200 650 awd] [--threads 2]
+    python recipes/benchmarks/lm.py [--steps 14] [--settings 200 650 awd] [--precision bf16-mixed] [--threads 2]
 
 Training is an LSTM on a vocabulary of 33,278 (WikiText-2's), plain SGD with clipping: 2 layers of 200 or 650 units and
 20 streams of 35 steps, or the tied 400-1150-1150-400 of AWD-LSTM and 80 streams of 70 steps. `LanguageModel` in
@@ -79,16 +79,19 @@ class PlainModel(nn.Module):
 class PlainLoop:
     """One step of training at a time."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, precision: str) -> None:
         self.model = PlainModel(setting)
+        self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed")
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
         self.states: States | None = None
 
     def __call__(self, batch: TokenBatch) -> None:
         self.optimizer.zero_grad()
         states = None if self.states is None else [(h.detach(), c.detach()) for h, c in self.states]
-        logits, self.states = self.model(batch.tokens, states)
-        nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten()).backward()
+        with self.autocast:
+            logits, self.states = self.model(batch.tokens, states)
+            loss = nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
+        loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         self.optimizer.step()
 
@@ -125,9 +128,10 @@ def our_model(setting: Setting) -> LanguageModel:
     )
 
 
-def trainer(folder: str) -> L.Trainer:
+def trainer(folder: str, precision: str) -> L.Trainer:
     return L.Trainer(
         accelerator="cpu",
+        precision=precision,  # type: ignore[arg-type]
         max_epochs=1,
         gradient_clip_val=CLIP,
         logger=L.loggers.CSVLogger(folder),
@@ -143,12 +147,12 @@ def batches(setting: Setting) -> TokenBatches:
     return TokenBatches(tokens, setting.batch, setting.steps)
 
 
-def training(setting: Setting, steps: int) -> dict[str, float]:
+def training(setting: Setting, steps: int, precision: str) -> dict[str, float]:
     """Tokens per second of both, and their ratio batch by batch."""
     torch.manual_seed(0)
-    loader = TakingTurns(batches(setting), PlainLoop(setting), steps)
+    loader = TakingTurns(batches(setting), PlainLoop(setting, precision), steps)
     with tempfile.TemporaryDirectory() as folder:
-        trainer(folder).fit(our_model(setting), loader)
+        trainer(folder, precision).fit(our_model(setting), loader)
     ours, theirs = loader.ours[2:], loader.theirs[2 : len(loader.ours)]
     ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
     quartiles = statistics.quantiles(ratios, n=4)
@@ -161,21 +165,21 @@ def training(setting: Setting, steps: int) -> dict[str, float]:
     }
 
 
-def peak_memory(which: str, name: str) -> float:
+def peak_memory(which: str, name: str, precision: str) -> float:
     """MiB that a process has at most, doing three steps of one of the two."""
-    command = [sys.executable, __file__, "--memory_of", which, "--settings", name]
+    command = [sys.executable, __file__, "--memory_of", which, "--settings", name, "--precision", precision]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def do_three_steps(which: str, setting: Setting) -> None:
+def do_three_steps(which: str, setting: Setting, precision: str) -> None:
     torch.manual_seed(0)
     if which == "plain":
-        loop = PlainLoop(setting)
+        loop = PlainLoop(setting, precision)
         for batch, _ in zip(batches(setting), range(3), strict=False):
             loop(batch)
     elif which == "ours":
         with tempfile.TemporaryDirectory() as folder:
-            trainer(folder).fit(our_model(setting), TakingTurns(batches(setting), None, 3))
+            trainer(folder, precision).fit(our_model(setting), TakingTurns(batches(setting), None, 3))
     # Not ru_maxrss, which a child process begins with its parent's.
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     print(int(line.split()[1]) / 1024)
@@ -226,23 +230,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=14, help="training steps of each, two of them to warm up")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=["200", "650"], help="models to train")
+    parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true", help="of both")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--memory_of", choices=["ours", "plain"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.memory_of:
-        do_three_steps(args.memory_of, SETTINGS[args.settings[0]])
+        do_three_steps(args.memory_of, SETTINGS[args.settings[0]], args.precision)
         return
 
-    print(f"torch {torch.__version__}, {args.threads} threads, vocabulary {VOCAB}\n")
+    print(f"torch {torch.__version__}, {args.threads} threads, {args.precision}, vocabulary {VOCAB}\n")
     print("| sizes | LanguageModel, tokens/s | plain loop, tokens/s | ratio (quartiles) | peak MiB | plain peak MiB |")
     print("|---|---|---|---|---|---|")
     figures: dict[str, object] = {}
     slowest = float("inf")
     for name in args.settings:
-        row = training(SETTINGS[name], args.steps)
-        row["peak"], row["plain_peak"] = peak_memory("ours", name), peak_memory("plain", name)
+        row = training(SETTINGS[name], args.steps, args.precision)
+        row["peak"], row["plain_peak"] = (peak_memory(which, name, args.precision) for which in ("ours", "plain"))
         spread = f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
         ours, plain, peak, plain_peak = (f"{row[key]:,.0f}" for key in ("ours", "plain", "peak", "plain_peak"))
         cells = [name, ours, plain, spread, peak, plain_peak]

@@ -4,7 +4,8 @@
 
 Elman, LSTM and GRU run torch's kernels, so what is measured is the price of one interface: states, lengths, layers one
 by one. MinGRU and MinLSTM are scans: they are measured against nn.GRU of their size over the 784 pixels of an MNIST
-image, and over sequences of growing length.
+image, and over sequences of growing length. ZoneoutLSTM and LayerNormLSTM, which no kernel of torch's runs, are loops
+in Python, measured against nn.LSTM.
 """
 
 import math
@@ -18,12 +19,13 @@ from harness import Timing, environment, interleave, parser, save, table
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from lightning_rnnattn.layers import GRU, LSTM, Elman, MinGRU, MinLSTM
+from lightning_rnnattn.layers import GRU, LSTM, Elman, LayerNormLSTM, MinGRU, MinLSTM, ZoneoutLSTM
 
-SIZES = [(32, 64, 256, 2), (64, 35, 650, 2)]  # B, T, hidden size, layers
+SIZES = [(32, 64, 256, 2), (64, 35, 650, 2), (50, 400, 128, 1)]  # B, T, hidden size, layers
 QUICK_SIZES = [(8, 16, 64, 2)]
 PIXELS = [(32, 784, 1, 128, 1), (32, 784, 128, 128, 2), (16, 784, 256, 256, 2)]  # B, T, input and hidden size, layers
 QUICK_PIXELS = [(8, 64, 1, 32, 1)]
+LOOPS, QUICK_LOOPS = [(20, 35, 200, 2), (20, 35, 650, 2), (32, 150, 128, 1)], [(4, 8, 16, 1)]  # as SIZES
 LENGTHS, QUICK_LENGTHS = (392, 784, 1568, 3136), (32, 64, 128)
 KINDS = ((Elman, nn.RNN), (LSTM, nn.LSTM), (GRU, nn.GRU))
 
@@ -108,6 +110,17 @@ def main() -> None:
         results.append({"network": name, "exponent": exponent, "fastest": [t.fastest for t in by_length.values()]})
     print("B×input×hidden×layers = 16×64×128×1, fastest of the rounds in ms; time grows as T^p\n")
     print(table(("network", *(f"T = {length}" for length in lengths), "p"), rows), end="\n\n", flush=True)
+    rows = []
+    for size in QUICK_LOOPS if options.quick else LOOPS:
+        batch, steps, hidden, layers = size
+        x = torch.randn(batch, steps, hidden, device=options.device)
+        networks = {kind.__name__: kind(hidden, hidden, num_layers=layers) for kind in (ZoneoutLSTM, LayerNormLSTM)}
+        networks["nn.LSTM"] = nn.LSTM(hidden, hidden, layers, batch_first=True)
+        times = interleave({name: call(each.to(options.device), x) for name, each in networks.items()}, seconds=8)
+        for name, timing in times.items():
+            rows.append(("×".join(map(str, size)), name, str(timing), f"{timing.over(times['nn.LSTM']):.2f}"))
+            results.append({"size": size, "network": name, **timing.summary()})
+    print(table(("B×T×hidden×layers", "network", "ms", "time / nn.LSTM"), rows), end="\n\n", flush=True)
     for size in QUICK_SIZES if options.quick else SIZES:
         rows = []
         for name, (mine, theirs) in pairs(size, options.device).items():

@@ -98,7 +98,7 @@ def test_residual_adds_the_layers_input_where_sizes_agree():
 
 @pytest.mark.parametrize("cell", KERNELS)
 def test_a_batch_of_whole_sequences_is_not_packed(cell, monkeypatch):
-    monkeypatch.delattr("lightning_rnnattn.layers.kernels.pack_padded_sequence")
+    monkeypatch.delattr("lightning_rnnattn.layers.packed.pack_padded_sequence")
     rnn, x = cell(D, N, num_layers=2, bidirectional=True), torch.randn(B, T, D)
     with_lengths, without = rnn(x, None, torch.full((B,), T)), rnn(x)
     assert torch.equal(with_lengths[0], without[0])

@@ -34,6 +34,11 @@ def test_without_zoneout_it_is_torchs_lstm(x):
     torch.testing.assert_close(output, expected)
     torch.testing.assert_close(h, expected_h)
     torch.testing.assert_close(c, expected_c)
+    output.pow(3).sum().backward()
+    expected.pow(3).sum().backward()
+    for layer in range(2):
+        for ours, theirs in ((rnn.input_layers, "ih"), (rnn.recurrent_layers, "hh")):
+            torch.testing.assert_close(ours[layer].weight.grad, getattr(kernel, f"weight_{theirs}_l{layer}").grad)
 
 
 def test_layer_norm_by_hand(x):
@@ -44,13 +49,18 @@ def test_layer_norm_by_hand(x):
         return F.layer_norm(y, y.shape[-1:]) * norm.weight + norm.bias
 
     output, _ = rnn(x)
+    outputs = []
     for t in range(T):
         gates = ln(rnn.input_norms[0], x[:, t] @ rnn.input_layers[0].weight.T)
         gates = gates + ln(rnn.recurrent_norms[0], h @ rnn.recurrent_layers[0].weight.T) + rnn.biases[0]
         i, f, g, o = gates.split(N, dim=-1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(ln(rnn.cell_norms[0], c))
-        torch.testing.assert_close(output[:, t], h)
+        outputs.append(h)
+    by_hand = torch.stack(outputs, dim=1)
+    torch.testing.assert_close(output, by_hand)
+    found, wanted = (torch.autograd.grad(y.pow(3).sum(), list(rnn.parameters())) for y in (output, by_hand))
+    torch.testing.assert_close(found, wanted)
 
 
 def test_zoneout_keeps_units_of_the_step_before_in_training(x):
@@ -110,6 +120,16 @@ def test_gradients_reach_every_parameter(cell, x):
     rnn = cell(D, N, num_layers=2, dropout=0.2, zoneout=0.1, cell_zoneout=0.1).double()
     rnn(x)[0].square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in rnn.parameters())
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_under_autocast(cell, x):
+    rnn, x = cell(D, N), x.float()
+    exact = torch.autograd.grad(rnn(x)[0].sum(), list(rnn.parameters()))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = torch.autograd.grad(rnn(x)[0].sum(), list(rnn.parameters()))
+    assert all(grad.dtype == torch.float32 for grad in rough)
+    torch.testing.assert_close(rough, exact, rtol=0.05, atol=0.1)
 
 
 @pytest.mark.parametrize("options", [{"hidden_size": 0}, {"zoneout": 1.0}, {"cell_zoneout": -0.1}, {"num_layers": 0}])

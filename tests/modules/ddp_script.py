@@ -6,7 +6,7 @@ from functools import partial
 import lightning.pytorch as L
 import torch
 
-from lightning_rnnattn import LSTM, Attention, LanguageModel, TextDataModule, TokenEmbedding
+from lightning_rnnattn import LSTM, AdaptiveSpanAttention, LanguageModel, TextDataModule, TokenEmbedding
 from lightning_rnnattn.callbacks import LastCheckpoint, LengthScaledLR
 from lightning_rnnattn.cli.processes import leave_process_group
 from lightning_rnnattn.modules import Sharded
@@ -25,7 +25,7 @@ def run(name: str) -> None:
         data.vocab_size,
         partial(TokenEmbedding, embedding_size=8, dropout=dropout),
         rnn=partial(LSTM, hidden_size=8, weight_dropout=dropout),
-        attention=partial(Attention, window=12, dropout=dropout),
+        attention=partial(AdaptiveSpanAttention, window=12, dropout=dropout, ramp=4, span_penalty=0.01),
         dropout=dropout,
         optimizer=partial(torch.optim.SGD, lr=0.5),
     )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lightning_rnnattn import (
     GRU,
     LSTM,
+    AdaptiveSpanAttention,
     AdditiveScore,
     Attention,
     Elman,
@@ -36,6 +37,7 @@ ATTENTIONS = [
     partial(Attention, score=AdditiveScore, window=4),
     partial(Attention, score=GeneralScore, num_heads=2, normalizer=Entmax15, window=1),
     partial(Attention, num_heads=2, window=50),
+    partial(AdaptiveSpanAttention, num_heads=2, window=9, ramp=3),
 ]
 
 
@@ -306,14 +308,25 @@ def fit(tmp_path, text, tokenizer, *, max_steps=3, precision=None, ckpt_path=Non
         data.vocab_size,
         partial(TokenEmbedding, embedding_size=8),
         rnn=partial(GRU, hidden_size=8),
-        attention=partial(Attention, window=4),
-        **options,
+        **{"attention": partial(Attention, window=4), **options},
     )
     trainer.fit(model, data, ckpt_path=ckpt_path)
     return trainer, model, data
 
 
 TEXT = "the cat sat on the mat\nthe dog sat on the log\n" * 8
+
+
+def test_layers_may_add_to_what_training_minimises(tmp_path):
+    logs = {}
+    for penalty in (0.0, 0.25):
+        torch.manual_seed(1)
+        options = {"optimizer": partial(torch.optim.SGD, lr=0.1), "max_steps": 1}
+        attention = partial(AdaptiveSpanAttention, window=4, span_penalty=penalty)
+        _, model, _ = fit(tmp_path, TEXT, CharTokenizer(), attention=attention, **options)
+        logs[penalty] = model.core.attention.log_span.detach()
+    # 0.25 z more to be minimised, z = exp(log_span), which was 2
+    torch.testing.assert_close(logs[0.0] - logs[0.25], torch.tensor([0.1 * 0.25 * 2]))
 
 
 @pytest.mark.parametrize("tokenizer", [CharTokenizer(), BPETokenizer(vocab_size=300), WordTokenizer()])

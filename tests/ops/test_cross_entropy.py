@@ -42,10 +42,35 @@ def test_half_precision_rounds_no_sum(monkeypatch, dtype, chunk):
     torch.testing.assert_close(grad, expected, rtol=0.05, atol=0.05 * expected.abs().max().item())
 
 
-def test_without_the_fused_function_the_plain_one_serves(monkeypatch):
-    monkeypatch.delattr(torch.nn.functional, "linear_cross_entropy", raising=False)
+def test_a_chunked_loss_by_hand(monkeypatch):
     monkeypatch.setattr(cross_entropy, "_CHUNK_ELEMENTS", 1)
     features, weight, targets = torch.randn(4, 3), torch.randn(5, 3), torch.randint(5, (4,))
     logits = features @ weight.T
     by_hand = -sum(logits[n].log_softmax(0)[targets[n]] for n in range(4))
     torch.testing.assert_close(linear_cross_entropy(features, weight, targets), by_hand)
+
+
+@pytest.mark.parametrize("frozen", [0, 1, 2])
+def test_what_is_frozen_gets_no_gradient(monkeypatch, frozen):
+    monkeypatch.setattr(cross_entropy, "_CHUNK_ELEMENTS", 30)
+    inputs = [torch.randn(7, 3), torch.randn(11, 3), torch.randn(11)]
+    for i, x in enumerate(inputs):
+        x.requires_grad_(i != frozen)
+    features, weight, bias = inputs
+    targets = torch.randint(11, (7,))
+    learned = [x for x in inputs if x.requires_grad]
+    grads = torch.autograd.grad(linear_cross_entropy(features, weight, targets, bias), learned)
+    expected = torch.autograd.grad(linear_cross_entropy_reference(features, weight, targets, bias), learned)
+    torch.testing.assert_close(grads, expected)
+    with torch.no_grad():
+        assert not linear_cross_entropy(features, weight, targets, bias).requires_grad
+
+
+def test_in_half_precision_gradients_are_summed_in_float32(monkeypatch):
+    monkeypatch.setattr(cross_entropy, "_CHUNK_ELEMENTS", 8)
+    features, weight = torch.full((4000, 1), 0.5), torch.zeros(8, 1, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = linear_cross_entropy(features, weight, torch.zeros(4000, dtype=torch.long))
+    [grad] = torch.autograd.grad(loss, weight)
+    # Each position adds 0.5 (1/8 - 1) to the first class; in bfloat16 the sum would stop growing at 128.
+    torch.testing.assert_close(grad[0], torch.tensor([-4000 * 0.5 * 7 / 8]))

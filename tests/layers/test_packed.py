@@ -1,0 +1,118 @@
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_rnnattn import GRU, LSTM, Elman
+from lightning_rnnattn.layers import map_state, packed
+
+CELLS = [LSTM, GRU, Elman, partial(Elman, relu=True)]
+D, N = 3, 4
+
+
+def results(rnn, x, state, lengths):
+    """Outputs, states, and the gradients of all that there is."""
+    x = x.clone().requires_grad_()
+    output, after = rnn(x, state, lengths)
+    parts = [output]
+    map_state(lambda s: parts.append(s) or s, after)
+    inputs = [x, *rnn.parameters()]
+    if state is not None:
+        map_state(lambda s: inputs.append(s) or s, state)
+    weight = torch.linspace(-1, 2, output.numel(), dtype=x.dtype).view_as(output)  # all gradients differ
+    total = (output * weight).sum() + sum((part**2).sum() for part in parts[1:])
+    return [*parts, *torch.autograd.grad(total, inputs)]
+
+
+def in_pieces(monkeypatch, steps, *arguments):
+    with monkeypatch.context() as patch:
+        patch.setattr(packed, "PIECE", steps)
+        return results(*arguments)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    cell=st.sampled_from(CELLS),
+    num_layers=st.integers(1, 3),
+    bidirectional=st.booleans(),
+    lengths=st.lists(st.integers(0, 9), min_size=1, max_size=5),
+    steps=st.integers(1, 4),
+    with_state=st.booleans(),
+    dtype=st.sampled_from([torch.float64, torch.float32]),
+    seed=st.integers(0, 100),
+)
+def test_pieces_give_what_packing_gives(cell, num_layers, bidirectional, lengths, steps, with_state, dtype, seed):
+    torch.manual_seed(seed)
+    rnn = cell(D, N, num_layers=num_layers, bidirectional=bidirectional).to(dtype)
+    x = torch.randn(len(lengths), 9, D, dtype=dtype)
+    state = None
+    if with_state:
+        state = map_state(lambda s: torch.randn_like(s).requires_grad_(), rnn(x)[1])
+    whole = results(rnn, x, state, torch.tensor(lengths))
+    pieces = in_pieces(pytest.MonkeyPatch(), steps, rnn, x, state, torch.tensor(lengths))
+    tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 1e-9, "atol": 1e-11}
+    for found, wanted in zip(pieces, whole, strict=True):
+        torch.testing.assert_close(found, wanted, **tolerance)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_padding_has_no_say(cell, bidirectional, monkeypatch):
+    rnn, lengths = cell(D, N, num_layers=2, bidirectional=bidirectional), torch.tensor([9, 4, 0, 1])
+    x = torch.randn(4, 9, D)
+    garbage = x.clone()
+    for row, length in zip(garbage, lengths, strict=True):
+        row[length:] = torch.nan
+    for steps in (2, 100):
+        clean = in_pieces(monkeypatch, steps, rnn, x, None, lengths)
+        for found, wanted in zip(in_pieces(monkeypatch, steps, rnn, garbage, None, lengths), clean, strict=True):
+            assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_all_pieces_drop_the_same_weights(bidirectional, monkeypatch):
+    rnn = GRU(D, N, num_layers=2, weight_dropout=0.5, bidirectional=bidirectional).double()
+    arguments = rnn, torch.randn(2, 9, D, dtype=torch.float64), None, torch.tensor([9, 5])
+    torch.manual_seed(1)
+    whole = results(*arguments)
+    torch.manual_seed(1)
+    for found, wanted in zip(in_pieces(monkeypatch, 2, *arguments), whole, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_pieces_drop_features_between_layers(training, monkeypatch):
+    monkeypatch.setattr(packed, "PIECE", 2)
+    rnn = Elman(50, 50, relu=True, num_layers=2, dropout=0.25).train(training)
+    for name, parameter in rnn.named_parameters():  # both layers give what they read
+        torch.nn.init.eye_(parameter) if "weight_ih" in name else torch.nn.init.zeros_(parameter)
+    output, _ = rnn(torch.ones(2, 9, 50), None, torch.tensor([9, 5]))
+    real = torch.cat([output[0], output[1, :5]])
+    kept = real != 0
+    assert kept.double().mean() == pytest.approx(0.75 if training else 1.0, abs=0.06)
+    torch.testing.assert_close(real, kept / (0.75 if training else 1.0))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_pieces_under_autocast(cell, monkeypatch):
+    rnn, x, lengths = cell(D, N, num_layers=2, bidirectional=True), torch.randn(3, 9, D), torch.tensor([9, 4, 0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        whole = results(rnn, x, None, lengths)
+        pieces = in_pieces(monkeypatch, 2, rnn, x, None, lengths)
+    for found, wanted in zip(pieces, whole, strict=True):
+        assert found.dtype == wanted.dtype
+        torch.testing.assert_close(found, wanted, rtol=0.05, atol=0.05)
+
+
+def test_long_sequences_of_unequal_lengths_are_never_packed_whole(monkeypatch):
+    seen = []
+    pack = packed.pack_padded_sequence
+    monkeypatch.setattr(packed, "pack_padded_sequence", lambda x, *a, **k: seen.append(x.shape[1]) or pack(x, *a, **k))
+    rnn, x, lengths = LSTM(D, N), torch.randn(2, 70, D), torch.tensor([70, 41])
+    rnn(x, None, lengths)
+    assert seen == [32, 32, 6]
+    with torch.no_grad():  # nothing to be gained
+        rnn(x, None, lengths)
+    assert seen[3:] == [70]
