@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "recipes" / "benchmarks"
-SHORT = {"memory": ["--context", "32"], "lm": ["--steps", "3", "--settings", "200"], "callbacks": ["--quick"]}
+SHORT = {"memory": ["--context", "32"], "lm": ["--steps", "5", "--settings", "200"], "callbacks": ["--quick"]}
 
 
 @pytest.mark.slow

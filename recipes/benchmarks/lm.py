@@ -235,6 +235,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--memory_of", choices=["ours", "plain"], help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.steps < 5:
+        parser.error("--steps must be at least 5: two warm up, the last is not timed, and quartiles need two")
     torch.set_num_threads(args.threads)
     if args.memory_of:
         do_three_steps(args.memory_of, SETTINGS[args.settings[0]], args.precision)
