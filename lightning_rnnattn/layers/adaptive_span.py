@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lightning_rnnattn.errors import UserError, require_positive
 from lightning_rnnattn.layers.attention import Attention
 from lightning_rnnattn.layers.penalized import Penalized
+from lightning_rnnattn.ops.masks import distances
 
 
 class AdaptiveSpanAttention(Attention, Penalized):
@@ -73,9 +74,7 @@ class AdaptiveSpanAttention(Attention, Penalized):
 
     def weigh(self, scores: Tensor, mask: Tensor | None) -> Tensor:
         """See `Attention.weigh`."""
-        num_queries, num_keys = scores.shape[-2:]
-        query = torch.arange(num_keys - num_queries, num_keys, device=scores.device).unsqueeze(-1)
-        distance = (query - torch.arange(num_keys, device=scores.device)).abs()
+        distance = distances(scores.shape[-2], scores.shape[-1], scores.device).abs()
         share = ((self.ramp + self.span[:, None, None] - distance) / self.ramp).clamp(max=1.0)
         visible = share > 0
         faded = scores + share.where(visible, 1.0).log().to(scores.dtype)

@@ -28,6 +28,20 @@ def lengths_mask(lengths: Tensor, max_len: int | None = None) -> Tensor:
     return torch.arange(max_len, device=lengths.device) < lengths.unsqueeze(-1)
 
 
+def distances(num_queries: int, num_keys: int, device: torch.device | str | None = None) -> Tensor:
+    """How far behind each query each key stands, (T, S); negative for keys that come after it.
+
+    Time is aligned to the end: the last query stands at the last key, query t at key S - T + t.
+
+    Example:
+        >>> distances(2, 3)
+        tensor([[ 1,  0, -1],
+                [ 2,  1,  0]])
+    """
+    query = torch.arange(num_queries, device=device).unsqueeze(-1) + (num_keys - num_queries)
+    return query - torch.arange(num_keys, device=device)
+
+
 def band_mask(
     num_queries: int,
     num_keys: int,
@@ -38,9 +52,9 @@ def band_mask(
 ) -> Tensor:
     """Marks the keys within each query's reach.
 
-    Time is aligned to the end: the last query stands at the last key, query t at key p = S - T + t. (The ``is_causal``
-    of ``scaled_dot_product_attention`` aligns to the start, so that a single query would see the first key only.) Key
-    j is visible when p - j >= 0, if causal, and when abs(p - j) < window, if there is a window.
+    Time is aligned as in `distances`. (The ``is_causal`` of ``scaled_dot_product_attention`` aligns to the start, so
+    that a single query would see the first key only.) A key is visible at a distance >= 0, if causal, and at one whose
+    magnitude is below the window, if there is one.
 
     Args:
         num_queries: T.
@@ -57,8 +71,7 @@ def band_mask(
         tensor([[0, 1, 1, 0],
                 [0, 0, 1, 1]], dtype=torch.int32)
     """
-    query = torch.arange(num_queries, device=device).unsqueeze(-1) + (num_keys - num_queries)
-    distance = query - torch.arange(num_keys, device=device)
+    distance = distances(num_queries, num_keys, device)
     reach = torch.ones_like(distance, dtype=torch.bool) if not is_causal else distance >= 0
     return reach if window is None else reach & (distance.abs() < window)
 
