@@ -32,6 +32,11 @@ class Memory(NamedTuple):
     value: Tensor
     mask: Tensor | None
 
+    @property
+    def visible(self) -> Tensor | None:
+        """The mask for scores (B, H, T, S)."""
+        return None if self.mask is None else self.mask[:, None, None, :]
+
     def last(self, size: int) -> "Memory":
         """The newest ``size`` positions; all where there are fewer."""
         start = max(self.value.shape[-2] - size, 0)
@@ -158,7 +163,7 @@ class Attention(nn.Module):
             Context (B, T, value_dim), and weights (B, H, T, S) or None.
         """
         q = self.score.project_query(query)
-        visible = None if memory.mask is None else memory.mask[:, None, None, :]
+        visible = memory.visible
         if mask is not None:
             mask = mask.unsqueeze(-3)
             visible = mask if visible is None else visible & mask
@@ -181,8 +186,7 @@ class Attention(nn.Module):
             )
             weights = F.dropout(self.weigh(scores, visible), dropout_p)
             context = weights @ memory.value
-        context = self.out_proj(context.transpose(-3, -2).flatten(-2))
-        return context, weights if need_weights else None
+        return self._join_heads(context), weights if need_weights else None
 
     def weigh(self, scores: Tensor, mask: Tensor | None) -> Tensor:
         """Weights (B, H, T, S) of scores of that shape, for what a mask allows; a subclass may override it."""
@@ -209,7 +213,7 @@ class Attention(nn.Module):
             attend = self.score.attend_steps(
                 memory.key,
                 memory.value,
-                mask=None if memory.mask is None else memory.mask[:, None, None, :],
+                mask=memory.visible,
                 dropout_p=self.dropout if self.training else 0.0,
                 num_steps=num_steps,
                 num_queries=num_queries,
@@ -218,10 +222,14 @@ class Attention(nn.Module):
             return partial(self, memory=memory, need_weights=need_weights)
 
         def step(query: Tensor) -> tuple[Tensor, None]:
-            context = attend(self.score.project_query(query))
-            return self.out_proj(context.transpose(-3, -2).flatten(-2)), None
+            return self._join_heads(attend(self.score.project_query(query))), None
 
         return step
+
+    def _join_heads(self, context: Tensor) -> Tensor:
+        """(B, H, T, value_dim / H) to (B, T, value_dim)."""
+        joined: Tensor = self.out_proj(context.transpose(-3, -2).flatten(-2))
+        return joined
 
     def extra_repr(self) -> str:
         """Settings that are no submodules, for ``print(module)``."""
