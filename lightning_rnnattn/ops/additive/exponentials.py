@@ -69,9 +69,14 @@ def products_hold(query: Tensor, key_bound: Tensor) -> Tensor:
     """Whether e^{2q} e^{2k} gives every tanh(q + k), as a scalar tensor; False where anything is NaN."""
     if not query.numel() or not key_bound.numel():
         return torch.ones((), dtype=torch.bool, device=query.device)
-    return torch.minimum(query.abs().max(), key_bound.max()) <= _LIMIT[query.dtype] - _SATURATION[query.dtype]
+    return torch.minimum(query.abs().max(), key_bound.max()) <= _safe(query.dtype)
 
 
 def keys_hold(key_bound: Tensor) -> bool:
     """Whether e^{2q} e^{2k} gives every tanh(q + k), whatever q is; key_bound is not empty."""
-    return float(key_bound.max()) <= _LIMIT[key_bound.dtype] - _SATURATION[key_bound.dtype]
+    return float(key_bound.max()) <= _safe(key_bound.dtype)
+
+
+def _safe(dtype: torch.dtype) -> float:
+    """The magnitude up to which one factor may be clamped, whatever the other is."""
+    return _LIMIT[dtype] - _SATURATION[dtype]

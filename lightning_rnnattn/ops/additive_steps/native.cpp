@@ -107,6 +107,25 @@ void attend_backward(const Memory& memory, const float* q, const float* keys, co
     });
 }
 
+// Calls function(i, memory, q, keys, way) for each query i, with the numbers that its way compares.
+template <typename Function>
+void each_query(const float* query, const float* key, const float* key_exp, const float* v, const float* value,
+                const uint8_t* visible, int64_t N, int64_t H, int64_t K, int64_t S, int64_t D, int64_t V,
+                int64_t bounded, const Function& function) {
+#pragma omp parallel for
+    for (int64_t n = 0; n < N; ++n) {
+        const Memory memory(key + n * S * D, key_exp + n * S * D, v + n % H * D, value + n * S * V,
+                            visible ? visible + n / H * S : nullptr, S, D, V, bounded);
+        std::vector<float> row(D);
+        for (int64_t i = n * K; i < (n + 1) * K; ++i) {
+            if (memory.prepare(query + i * D, row.data()))
+                function(i, memory, row.data(), memory.key_exp, ByProduct());
+            else
+                function(i, memory, row.data(), memory.key, BySum());
+        }
+    }
+}
+
 }  // namespace
 
 extern "C" {
@@ -118,18 +137,10 @@ void additive_step(const float* query, const float* key, const float* key_exp, c
                    const uint8_t* visible, float* weights, float* context, int64_t N, int64_t H, int64_t K, int64_t S,
                    int64_t D, int64_t V, int64_t bounded) {
     std::memset(weights, 0, N * K * S * sizeof(float));
-#pragma omp parallel for
-    for (int64_t n = 0; n < N; ++n) {
-        const Memory memory(key + n * S * D, key_exp + n * S * D, v + n % H * D, value + n * S * V,
-                            visible ? visible + n / H * S : nullptr, S, D, V, bounded);
-        std::vector<float> row(D);
-        for (int64_t i = n * K; i < (n + 1) * K; ++i) {
-            if (memory.prepare(query + i * D, row.data()))
-                attend<ByProduct>(memory, row.data(), memory.key_exp, weights + i * S, context + i * V);
-            else
-                attend<BySum>(memory, row.data(), memory.key, weights + i * S, context + i * V);
-        }
-    }
+    each_query(query, key, key_exp, v, value, visible, N, H, K, S, D, V, bounded,
+               [&](int64_t i, const Memory& memory, const float* q, const float* keys, auto way) {
+                   attend<decltype(way)>(memory, q, keys, weights + i * S, context + i * V);
+               });
 }
 
 // From the gradients of the contexts, those of the scores (N, K, S) and of the queries.
@@ -138,20 +149,11 @@ void additive_step_backward(const float* grad, const float* weights, const float
                             float* grad_score, float* grad_query, int64_t N, int64_t H, int64_t K, int64_t S, int64_t D,
                             int64_t V, int64_t bounded) {
     std::memset(grad_score, 0, N * K * S * sizeof(float));
-#pragma omp parallel for
-    for (int64_t n = 0; n < N; ++n) {
-        const Memory memory(key + n * S * D, key_exp + n * S * D, v + n % H * D, value + n * S * V,
-                            visible ? visible + n / H * S : nullptr, S, D, V, bounded);
-        std::vector<float> row(D);
-        for (int64_t i = n * K; i < (n + 1) * K; ++i) {
-            const float *g = grad + i * V, *w = weights + i * S;
-            float *to_score = grad_score + i * S, *to_query = grad_query + i * D;
-            if (memory.prepare(query + i * D, row.data()))
-                attend_backward<ByProduct>(memory, row.data(), memory.key_exp, g, w, to_score, to_query);
-            else
-                attend_backward<BySum>(memory, row.data(), memory.key, g, w, to_score, to_query);
-        }
-    }
+    each_query(query, key, key_exp, v, value, visible, N, H, K, S, D, V, bounded,
+               [&](int64_t i, const Memory& memory, const float* q, const float* keys, auto way) {
+                   attend_backward<decltype(way)>(memory, q, keys, grad + i * V, weights + i * S, grad_score + i * S,
+                                                  grad_query + i * D);
+               });
 }
 
 }  // extern "C"
