@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_rnnattn.decoding.search import DecoderModel, Hypothesis, Search
-from lightning_rnnattn.decoding.steps import Continuation, Scores, Texts, run
+from lightning_rnnattn.decoding.steps import run
+from lightning_rnnattn.decoding.texts import Continuation, Scores, Texts
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.ops.masks import lengths_mask
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_rnnattn.decoding.search import DecoderModel, Hypothesis, Search
-from lightning_rnnattn.decoding.steps import Continuation, Scores, Texts, follow, run
+from lightning_rnnattn.decoding.steps import follow, run
+from lightning_rnnattn.decoding.texts import Continuation, Scores, Texts
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from lightning_rnnattn.decoding.generate import check_sampling, choose
 from lightning_rnnattn.decoding.search import DecoderModel, Hypothesis, Search
-from lightning_rnnattn.decoding.steps import Continuation, Scores, Texts, follow, run
+from lightning_rnnattn.decoding.steps import follow, run
+from lightning_rnnattn.decoding.texts import Continuation, Scores, Texts
 from lightning_rnnattn.errors import UserError
 
 
