@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from lightning_rnnattn.errors import require_probability
 from lightning_rnnattn.layers.dropout import dropped_weights
-from lightning_rnnattn.layers.packed import WEIGHTS, better_in_pieces, run_in_pieces, run_packed
+from lightning_rnnattn.layers.packed import WEIGHTS, better_by_length, run_by_length, run_packed
 from lightning_rnnattn.layers.rnn import StackedRNN, State
 from lightning_rnnattn.layers.steps import GRUSteps, KernelSteps, LayerSteps, LSTMSteps, ReLUSteps, Steps, TanhSteps
 
@@ -66,8 +66,8 @@ class KernelRNN(StackedRNN):
 
         if lengths is None or int(lengths.min()) == x.shape[1]:
             return call(x, state)
-        if better_in_pieces(x):
-            return run_in_pieces(kernel, {**dict(kernel.named_parameters()), **dropped}, x, state, lengths.cpu())
+        if better_by_length(x, lengths):
+            return run_by_length(kernel, {**dict(kernel.named_parameters()), **dropped}, x, state, lengths.cpu())
         return run_packed(call, x, state, lengths.cpu())
 
     def steps(self, known: Tensor) -> Steps:

@@ -4,6 +4,7 @@ Letters: B batch, T time, D features, L layers times directions.
 """
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from lightning_rnnattn.layers.rnn import State, map_state
 from lightning_rnnattn.ops.masks import lengths_mask
 
-PIECE = 32
-"""Steps that `run_in_pieces` packs at once."""
+LONG = 32
+"""Steps beyond which packed sequences are not worth their gradients on a CPU; see `better_by_length`."""
 
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
@@ -22,9 +23,12 @@ Call = Callable[[PackedSequence, State | None], tuple[PackedSequence, State]]
 """A recurrent kernel over packed sequences; no state stands for zeros."""
 
 
-def better_in_pieces(x: Tensor) -> bool:
-    """Whether to run in pieces: where gradients are wanted on a CPU, since torch's take T^2 time for T packed steps."""
-    return x.device.type == "cpu" and x.shape[1] > PIECE and torch.is_grad_enabled()
+def better_by_length(x: Tensor, lengths: Tensor) -> bool:
+    """Whether to run by length: where gradients are wanted on a CPU, since torch's take T^2 time for T packed steps.
+
+    Where all is padding, packing gives each weight its gradient of zeros.
+    """
+    return x.device.type == "cpu" and x.shape[1] > LONG and torch.is_grad_enabled() and bool(lengths.any())
 
 
 def run_packed(call: Call, x: Tensor, state: State | None, lengths: Tensor) -> tuple[Tensor, State]:
@@ -42,10 +46,13 @@ def run_packed(call: Call, x: Tensor, state: State | None, lengths: Tensor) -> t
     return output, after
 
 
-def run_in_pieces(
+def run_by_length(
     kernel: nn.RNNBase, weights: Mapping[str, Tensor], x: Tensor, state: State | None, lengths: Tensor
 ) -> tuple[Tensor, State]:
-    """The same as the kernel over packed sequences, `PIECE` steps at a time.
+    """The same as the kernel over packed sequences, without packing.
+
+    From one length to the next that occurs, the rows that are no shorter go on together, and none of them ends: torch's
+    kernel reads them as they are.
 
     Args:
         kernel: torch's module.
@@ -54,6 +61,10 @@ def run_in_pieces(
         state: see `RNN.forward`.
         lengths: see `RNN.forward`.
     """
+    lengths, order = lengths.sort(descending=True, stable=True)
+    back = order.argsort()
+    x = x[order]
+    state = None if state is None else map_state(lambda s: s[:, order], state)
     steps = torch.arange(x.shape[1])
     # Reads backwards what is real, and leaves the rest where it is; twice is nothing.
     reverse = torch.where(lengths_mask(lengths, x.shape[1]), lengths[:, None] - 1 - steps, steps).unsqueeze(-1)
@@ -63,36 +74,38 @@ def run_in_pieces(
         x = F.dropout(x, kernel.dropout, kernel.training) if layer else x
         outputs = []
         for suffix in suffixes:
-            call = _one_direction(kernel, [weights[f"{name}_l{layer}{suffix}"] for name in WEIGHTS])
-            before = None if state is None else map_state(lambda s: s[len(states), None], state)
-            output, after = _run_one(call, x.take_along_dim(reverse, 1) if suffix else x, before, lengths)
+            of_layer = [weights[f"{name}_l{layer}{suffix}"] for name in WEIGHTS]
+            before = _zeros(kernel, x) if state is None else map_state(lambda s: s[len(states), None], state)
+            output, after = _run_one(kernel, of_layer, x.take_along_dim(reverse, 1) if suffix else x, before, lengths)
             outputs.append(output.take_along_dim(reverse, 1) if suffix else output)
             states.append(after)
         x = torch.cat(outputs, dim=-1)
-    return x, map_state(lambda *parts: torch.cat(parts), *states)
+    return x[back], map_state(lambda *parts: torch.cat(parts)[:, back], *states)
 
 
-def _run_one(call: Call, x: Tensor, state: State | None, lengths: Tensor) -> tuple[Tensor, State]:
-    outputs = []
-    for i, piece in enumerate(x.split(PIECE, dim=1)):
-        output, state = run_packed(call, piece, state, (lengths - i * PIECE).clamp(0, piece.shape[1]))
-        outputs.append(output)
-    assert state is not None
-    return torch.cat(outputs, dim=1), state
-
-
-def _one_direction(kernel: nn.RNNBase, weights: list[Tensor]) -> Call:
-    """One layer of a kernel in one direction."""
+def _run_one(
+    kernel: nn.RNNBase, weights: list[Tensor], x: Tensor, state: State, lengths: Tensor
+) -> tuple[Tensor, State]:
+    """One layer in one direction, over rows of falling lengths."""
     function = getattr(torch, kernel.mode.lower())  # lstm, gru, rnn_tanh, rnn_relu
+    ends = [end for end in lengths.unique().tolist() if end]
+    durations = [end - start for start, end in pairwise([0, *ends, x.shape[1]])]
+    outputs, ended = [], []
+    for end, piece in zip(ends, x.split(durations, dim=1), strict=False):
+        running = int((lengths >= end).sum())
+        ended.append(map_state(lambda s, n=running: s[:, n:], state))
+        state = map_state(lambda s, n=running: s[:, :n], state)
+        output, *after = function(piece[:running], state, weights, True, 1, 0.0, kernel.training, False, True)
+        state = after[0] if len(after) == 1 else tuple(after)
+        outputs.append(F.pad(output, (0, 0, 0, 0, 0, len(x) - running)))
+    h = state if isinstance(state, Tensor) else state[0]
+    outputs.append(h.new_zeros(len(x), durations[-1], kernel.hidden_size))
+    ended.append(state)
+    # Under autocast the first states may be of another type.
+    joined = map_state(lambda *parts: torch.cat([s.to(h.dtype) for s in reversed(parts)], dim=1), *ended)
+    return torch.cat(outputs, dim=1), joined
 
-    def call(packed: PackedSequence, state: State | None) -> tuple[PackedSequence, State]:
-        if state is None:
-            zeros = packed.data.new_zeros(1, int(packed.batch_sizes[0]), kernel.hidden_size)
-            state = (zeros, zeros) if kernel.mode == "LSTM" else zeros
-        else:
-            state = map_state(lambda s: s[:, packed.sorted_indices], state)
-        data, *after = function(packed.data, packed.batch_sizes, state, weights, True, 1, 0.0, kernel.training, False)
-        after = map_state(lambda s: s[:, packed.unsorted_indices], after[0] if len(after) == 1 else tuple(after))
-        return PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices), after
 
-    return call
+def _zeros(kernel: nn.RNNBase, x: Tensor) -> State:
+    zeros = x.new_zeros(1, len(x), kernel.hidden_size)
+    return (zeros, zeros) if kernel.mode == "LSTM" else zeros

@@ -26,9 +26,9 @@ def results(rnn, x, state, lengths):
     return [*parts, *torch.autograd.grad(total, inputs)]
 
 
-def in_pieces(monkeypatch, steps, *arguments):
+def by_length(monkeypatch, *arguments):
     with monkeypatch.context() as patch:
-        patch.setattr(packed, "PIECE", steps)
+        patch.setattr(packed, "LONG", 0)
         return results(*arguments)
 
 
@@ -38,12 +38,11 @@ def in_pieces(monkeypatch, steps, *arguments):
     num_layers=st.integers(1, 3),
     bidirectional=st.booleans(),
     lengths=st.lists(st.integers(0, 9), min_size=1, max_size=5),
-    steps=st.integers(1, 4),
     with_state=st.booleans(),
     dtype=st.sampled_from([torch.float64, torch.float32]),
     seed=st.integers(0, 100),
 )
-def test_pieces_give_what_packing_gives(cell, num_layers, bidirectional, lengths, steps, with_state, dtype, seed):
+def test_running_by_length_gives_what_packing_gives(cell, num_layers, bidirectional, lengths, with_state, dtype, seed):
     torch.manual_seed(seed)
     rnn = cell(D, N, num_layers=num_layers, bidirectional=bidirectional).to(dtype)
     x = torch.randn(len(lengths), 9, D, dtype=dtype)
@@ -51,9 +50,9 @@ def test_pieces_give_what_packing_gives(cell, num_layers, bidirectional, lengths
     if with_state:
         state = map_state(lambda s: torch.randn_like(s).requires_grad_(), rnn(x)[1])
     whole = results(rnn, x, state, torch.tensor(lengths))
-    pieces = in_pieces(pytest.MonkeyPatch(), steps, rnn, x, state, torch.tensor(lengths))
+    found_by_length = by_length(pytest.MonkeyPatch(), rnn, x, state, torch.tensor(lengths))
     tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 1e-9, "atol": 1e-11}
-    for found, wanted in zip(pieces, whole, strict=True):
+    for found, wanted in zip(found_by_length, whole, strict=True):
         torch.testing.assert_close(found, wanted, **tolerance)
 
 
@@ -65,26 +64,26 @@ def test_padding_has_no_say(cell, bidirectional, monkeypatch):
     garbage = x.clone()
     for row, length in zip(garbage, lengths, strict=True):
         row[length:] = torch.nan
-    for steps in (2, 100):
-        clean = in_pieces(monkeypatch, steps, rnn, x, None, lengths)
-        for found, wanted in zip(in_pieces(monkeypatch, steps, rnn, garbage, None, lengths), clean, strict=True):
+    for way in (results, partial(by_length, monkeypatch)):
+        clean = way(rnn, x, None, lengths)
+        for found, wanted in zip(way(rnn, garbage, None, lengths), clean, strict=True):
             assert torch.equal(found, wanted)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_all_pieces_drop_the_same_weights(bidirectional, monkeypatch):
+def test_the_same_weights_are_dropped_throughout(bidirectional, monkeypatch):
     rnn = GRU(D, N, num_layers=2, weight_dropout=0.5, bidirectional=bidirectional).double()
     arguments = rnn, torch.randn(2, 9, D, dtype=torch.float64), None, torch.tensor([9, 5])
     torch.manual_seed(1)
     whole = results(*arguments)
     torch.manual_seed(1)
-    for found, wanted in zip(in_pieces(monkeypatch, 2, *arguments), whole, strict=True):
+    for found, wanted in zip(by_length(monkeypatch, *arguments), whole, strict=True):
         torch.testing.assert_close(found, wanted)
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_pieces_drop_features_between_layers(training, monkeypatch):
-    monkeypatch.setattr(packed, "PIECE", 2)
+def test_features_are_dropped_between_layers(training, monkeypatch):
+    monkeypatch.setattr(packed, "LONG", 0)
     rnn = Elman(50, 50, relu=True, num_layers=2, dropout=0.25).train(training)
     for name, parameter in rnn.named_parameters():  # both layers give what they read
         torch.nn.init.eye_(parameter) if "weight_ih" in name else torch.nn.init.zeros_(parameter)
@@ -96,23 +95,25 @@ def test_pieces_drop_features_between_layers(training, monkeypatch):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_pieces_under_autocast(cell, monkeypatch):
+def test_running_by_length_under_autocast(cell, monkeypatch):
     rnn, x, lengths = cell(D, N, num_layers=2, bidirectional=True), torch.randn(3, 9, D), torch.tensor([9, 4, 0])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         whole = results(rnn, x, None, lengths)
-        pieces = in_pieces(monkeypatch, 2, rnn, x, None, lengths)
-    for found, wanted in zip(pieces, whole, strict=True):
-        assert found.dtype == wanted.dtype
-        torch.testing.assert_close(found, wanted, rtol=0.05, atol=0.05)
+        found_by_length = by_length(monkeypatch, rnn, x, None, lengths)
+        unpacked = results(rnn, x, None, None)
+    for found, wanted, like in zip(found_by_length, whole, unpacked, strict=True):
+        assert found.dtype == like.dtype
+        torch.testing.assert_close(found, wanted, rtol=0.05, atol=0.05, check_dtype=False)
 
 
-def test_long_sequences_of_unequal_lengths_are_never_packed_whole(monkeypatch):
+def test_long_sequences_of_unequal_lengths_are_packed_only_without_gradients(monkeypatch):
     seen = []
     pack = packed.pack_padded_sequence
     monkeypatch.setattr(packed, "pack_padded_sequence", lambda x, *a, **k: seen.append(x.shape[1]) or pack(x, *a, **k))
     rnn, x, lengths = LSTM(D, N), torch.randn(2, 70, D), torch.tensor([70, 41])
     rnn(x, None, lengths)
-    assert seen == [32, 32, 6]
+    assert not seen
     with torch.no_grad():  # nothing to be gained
         rnn(x, None, lengths)
-    assert seen[3:] == [70]
+    rnn(x[:, :32], None, torch.tensor([32, 20]))
+    assert seen == [70, 32]
