@@ -6,6 +6,7 @@ Shapes are those of CMUdict: 64 words of 3 to 14 letters, embeddings of 128, a b
 with additive attention that writes, one vocabulary of 72 for letters, phonemes and special tokens. A step of training
 is forward, cross entropy, backward and Adam, with targets of 8 tokens; in a beam search a text is as long as its word.
 Yoyodyne's model has the same sizes and weights; see peers.py. Losses and texts are compared.
+Products are the time that a step's matrix products would take at the rate of a large one: no step can take less.
 """
 
 from collections.abc import Callable
@@ -18,12 +19,14 @@ from harness import environment, interleave, parser, save, table
 from peers import BOS, YOYODYNE, Yoyodyne
 from seq2seq import summed_loss, trainer
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_rnnattn import LSTM, AdditiveScore, Attention, BahdanauDecoder, BeamSearch, Seq2Seq, ZeroBridge
 from lightning_rnnattn.layers import Combine
 from lightning_rnnattn.ops.masks import lengths_mask
 
 BATCH, VOCAB, TARGET, EMBEDDING, BEAM_SIZE = 64, 72, 8, 128, 5
+LARGE = 1024  # rows and columns of the product whose rate is the limit
 
 
 class StateAlone(Combine):
@@ -69,6 +72,18 @@ def training(model: Seq2Seq, device: str) -> tuple[dict[str, Callable[[], None]]
     return {**calls, "Yoyodyne": trainer(peer.model, theirs)}, same
 
 
+def large_product(device: str) -> Callable[[], Tensor]:
+    matrix = torch.rand(LARGE, LARGE, device=device)
+    return lambda: matrix @ matrix
+
+
+def operations(call: Callable[[], Any]) -> int:
+    """Floating-point operations of the matrix products in a call."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
 def decoding(model: Seq2Seq, device: str) -> tuple[dict[str, Callable[[], Any]], float]:
     """A beam search of both, and the share of the words for which both find the same."""
     source, lengths = words(device)
@@ -92,8 +107,15 @@ def main() -> None:
             (f"beam {BEAM_SIZE}", "words/s", BATCH, decoding),
         ):
             calls, same = make(our_model(hidden).to(options.device), options.device)
+            calls["product"] = large_product(options.device)
             times = interleave(calls, seconds=1 if options.quick else 20)
-            row = {"hidden": hidden, "what": f"{what}, {unit}", "ours": count / times["ours"].median}
+            least = operations(calls["ours"]) / (2 * LARGE**3)
+            row = {
+                "hidden": hidden,
+                "what": f"{what}, {unit}",
+                "ours": count / times["ours"].median,
+                "products / ours": least * times["product"].over(times["ours"]),
+            }
             if YOYODYNE:
                 row["Yoyodyne"] = count / times["Yoyodyne"].median
                 row["ours / Yoyodyne"] = times["Yoyodyne"].over(times["ours"])
