@@ -266,9 +266,10 @@ class TrainingCLI(LightningCLI):
         os.environ.update(TTY_COMPATIBLE="0", WANDB_SILENT="true")
 
     def before_fit(self) -> None:
-        """Makes an optimizer, for what it refuses to be said before loggers begin; loads what `--init_from` names."""
+        """Lets the model refuse its optimizer and the data's vocabularies before loggers begin; loads `--init_from`."""
         if isinstance(self.model, SequenceModule):
             SequenceModule.configure_optimizers(self.model)
+            self.model.take_vocabularies_of(self.datamodule)
         if self.checkpoint.weights is not None:
             load_weights(self.model, self.checkpoint.weights, str(self.early.init_from))
             self.checkpoint = replace(self.checkpoint, weights=None)  # their memory is free from here

@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_rnnattn.ops.masks import lengths_mask
 
 
-@dataclass(frozen=True)
+@dataclass  # neither frozen, which Lightning cannot cast (precision 64), nor a NamedTuple, whose lengths DDP would move
 class Padded:
     """Sequences side by side; what lies past the end of one is zero, and masked wherever it matters.
 

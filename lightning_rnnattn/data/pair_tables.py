@@ -6,7 +6,7 @@ from lightning_rnnattn.data.base_pairs import BasePairDataModule, Corpora
 from lightning_rnnattn.data.examples import ExampleDataModule, Split
 from lightning_rnnattn.data.files import find_files
 from lightning_rnnattn.data.sides import ColumnCorpus
-from lightning_rnnattn.data.table_files import table_of_files
+from lightning_rnnattn.data.table_files import TextLines, table_of_files
 from lightning_rnnattn.data.table_hub import HubTable
 from lightning_rnnattn.data.tables import Table
 
@@ -71,7 +71,8 @@ class PairTableDataModule(BasePairDataModule):
 
     def _table(self, split: Split, columns: list[str]) -> Table:
         if (files := self.files[split]) is not None:
-            return table_of_files(find_files(files, f"data.{split}_files"), columns)
+            paths = find_files(files, f"data.{split}_files")
+            return table_of_files(paths, columns, TextLines if split == "predict" else None)
         if split not in self._hub_tables:  # looking for it may mean asking the hub
             name = self.dataset_splits[split]
             assert self.dataset is not None, "that there is data has been made sure of"

@@ -68,8 +68,11 @@ def _recording(init: Callable[..., None]) -> Callable[..., None]:
             _, *names = bound.arguments
             arguments: dict[str, Any] = {}
             for name in names:
-                is_rest = bound.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
-                arguments |= bound.arguments[name] if is_rest else {name: bound.arguments[name]}
+                kind, value = bound.signature.parameters[name].kind, bound.arguments[name]
+                if kind is inspect.Parameter.VAR_POSITIONAL:  # which the parent has names for
+                    arguments |= zip(_parent_names(type(self)), value, strict=False)
+                else:
+                    arguments |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
             record: dict[str, Any] = {
                 "_class_path": class_path(type(self)),
                 "_instantiator": "lightning.pytorch.cli.instantiate_module",
@@ -82,3 +85,10 @@ def _recording(init: Callable[..., None]) -> Callable[..., None]:
             self.save_hyperparameters(record)
 
     return recorded
+
+
+def _parent_names(cls: type) -> list[str]:
+    """The arguments, in order, of the ``__init__`` that the class's own overrides."""
+    _, parent, *_ = [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)]
+    _, *names = inspect.signature(parent).parameters
+    return names

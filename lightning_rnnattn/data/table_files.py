@@ -152,23 +152,32 @@ FORMATS: Mapping[str, type[TableFile]] = {".tsv": TSVFile, ".csv": CSVFile, ".js
 _FOREIGN = {".json": "save one object per line, as .jsonl", ".parquet": "load its folder by data.dataset"}
 
 
-def table_of_files(paths: Sequence[Path], columns: Sequence[str], otherwise: type[TableFile] = TextLines) -> Table:
+def table_of_files(
+    paths: Sequence[Path], columns: Sequence[str], otherwise: type[TableFile] | None = TextLines
+) -> Table:
     """The rows of files, each read as its suffix says.
 
     Args:
         paths: the files; ``.tsv``, ``.csv`` and ``.jsonl``, each with ``.gz`` after it or not, are told by their names.
         columns: the columns to read.
-        otherwise: what files of other suffixes are read as.
+        otherwise: what files of other suffixes are read as; None where they are not read.
 
     Raises:
-        UserError: for ``.json`` and ``.parquet`` files, which are not read.
+        UserError: for files that are not read: ``.json``, ``.parquet``, and others where nothing says as what.
     """
     tables = []
     for path in paths:
         suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
         if suffix in _FOREIGN:
             raise UserError(f"{path}: {suffix} files are not read: {_FOREIGN[suffix]}")
-        tables.append(FORMATS.get(suffix, otherwise)(path, columns))
+        kind = FORMATS.get(suffix, otherwise)
+        if kind is None:
+            names = " and ".join(map(repr, columns))
+            raise UserError(
+                f"{path}: does not say by its name how its columns are written: let it end in {', '.join(FORMATS)}"
+                f" (the first two with a header that has {names})"
+            )
+        tables.append(kind(path, columns))
     return tables[0] if len(tables) == 1 else Tables(tables)
 
 

@@ -80,7 +80,7 @@ def write_graph(
                 dynamic_axes=axes,
                 opset_version=OPSET,
             )
-        except (RuntimeError, ValueError, TypeError) as error:
+        except (RuntimeError, ValueError, TypeError, LookupError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(f"{type(model).__name__} cannot be written as ONNX: {reason}") from error
     written = onnx.load(path)

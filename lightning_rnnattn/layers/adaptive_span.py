@@ -55,7 +55,9 @@ class AdaptiveSpanAttention(Attention, Penalized):
     ) -> None:
         super().__init__(query_dim, key_dim, window=window, **options)
         if window is None:
-            raise UserError("window: null: a span needs a limit: give a number, 1024 say")
+            raise UserError(
+                "window: null: a span needs a limit: give a number, 1024 say (a decoder has none: Attention there)"
+            )
         require_positive(self, ramp=ramp)
         if not span_penalty >= 0:
             raise UserError(f"span_penalty={span_penalty} must be at least 0")

@@ -124,6 +124,7 @@ class SequenceModule(L.LightningModule, ABC):
         """
         factory = self.optimizer_factory or torch.optim.AdamW
         optimizer = _made("optimizer", factory, self.parameters())
+        optimizer.register_load_state_dict_post_hook(_check_options)
         if self.lr_scheduler_factory is None:
             return optimizer
         scheduler = _made("lr_scheduler", self.lr_scheduler_factory, optimizer)
@@ -139,7 +140,10 @@ class SequenceModule(L.LightningModule, ABC):
             UserError: if the module came with another vocabulary than the data's.
         """
         self._ranks = []  # of a checkpoint that was merely loaded; one that is resumed is read after this
-        data = getattr(self.trainer, "datamodule", None)
+        self.take_vocabularies_of(getattr(self.trainer, "datamodule", None))
+
+    def take_vocabularies_of(self, data: Any) -> None:
+        """Takes what a data module, or None, knows of `vocabularies`; see `take_vocabularies`."""
         self.take_vocabularies({name: getattr(data, name, None) for name in self.vocabularies})
 
     def take_vocabularies(self, vocabularies: Mapping[str, Vocabulary | None]) -> None:
@@ -232,6 +236,15 @@ def _made(key: str, factory: Callable[[Any], Made], argument: Any) -> Made:
         return factory(argument)
     except (ValueError, TypeError) as error:
         raise UserError(f"model.{key}: {error}") from error
+
+
+def _check_options(optimizer: torch.optim.Optimizer) -> None:
+    """Refuses a state that was loaded, where it is another optimizer's: the next step would miss an option."""
+    if lacking := [name for name in optimizer.defaults for group in optimizer.param_groups if name not in group]:
+        raise UserError(
+            f"model.optimizer: the checkpoint has the state of another optimizer than {type(optimizer).__name__} (it "
+            f"lacks {lacking[0]!r}): go on with the same, or start anew from its weights with --init_from"
+        )
 
 
 def _no_zero(weight: Tensor) -> Tensor:

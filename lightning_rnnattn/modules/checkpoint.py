@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 import re
+import struct
 from argparse import ArgumentError
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -106,7 +107,7 @@ def _read_file(path: str | Path, map_location: str | torch.device) -> Any:
     except (RuntimeError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: not a checkpoint that can be opened safely ({reason})") from error
-    except (pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except (pickle.UnpicklingError, EOFError, ValueError, LookupError, AttributeError, struct.error) as error:
         # torch's own words would have the file loaded without care.
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = f"it would import {named[1]}" if named else "it is damaged, or no checkpoint at all"

@@ -3,7 +3,7 @@
 Letters: B batch, K hypotheses of a sentence, S source time, T target time, D features, H heads, V target vocabulary.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from lightning_rnnattn.layers import (
     RNNFactory,
     StateShape,
 )
-from lightning_rnnattn.modules.base import Loss, SequenceModule
+from lightning_rnnattn.modules.base import Loss, SequenceModule, Vocabulary
 from lightning_rnnattn.modules.labelling import by_stage
 from lightning_rnnattn.modules.metrics import LossMetric, Perplexity
 from lightning_rnnattn.modules.seq2seq_cache import Seq2SeqCache
@@ -128,6 +128,20 @@ class Seq2Seq(SequenceModule):
         self.metrics = by_stage(self.build_metrics)
         self.text_metrics = by_stage(lambda: _by_name(make() for make in text_metrics))
 
+    def take_vocabularies(self, vocabularies: Mapping[str, Vocabulary | None]) -> None:
+        """See `SequenceModule.take_vocabularies`.
+
+        Raises:
+            UserError: if embeddings are shared by two vocabularies, too.
+        """
+        super().take_vocabularies(vocabularies)
+        known = None not in (self.source_tokenizer, self.target_tokenizer)
+        if known and self.source_embedding is self.target_embedding and self.source_tokenizer != self.target_tokenizer:
+            raise UserError(
+                "model.share_embeddings: source and target have vocabularies of their own, if of one size: one matrix "
+                "needs one vocabulary for both (data.target_tokenizer: null)"
+            )
+
     def build_embedding(self, vocab_size: int, embedding_size: int) -> nn.Embedding:
         """Makes the map from token ids to vectors, for either side."""
         embedding = nn.Embedding(vocab_size, embedding_size)
@@ -203,7 +217,8 @@ class Seq2Seq(SequenceModule):
     def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
         """A dict for each row: ``index``, ``source``, the best ``text`` and its ``score``, and all in ``nbest``.
 
-        ``nbest`` (a list of ``text`` and ``score``) is there where ``search`` gives more than one.
+        ``nbest`` (a list of ``text`` and ``score``) is there where ``search`` gives more than one. The text of an
+        empty source is empty, with the score 0: no model was trained on one.
         """
         found = self.decode(batch.source.values, batch.source.lengths)
         rows = zip(batch.indices, batch.texts, batch.counts.tolist(), found, strict=True)
@@ -212,6 +227,8 @@ class Seq2Seq(SequenceModule):
             if not counts:
                 continue
             texts = [{"text": self.text(each.tokens), "score": round(each.score, 6)} for each in hypotheses]
+            if not text.source:
+                texts = [{"text": "", "score": 0.0}]
             more = {"nbest": texts} if len(texts) > 1 else {}
             records.append({"index": index, "source": text.source, **texts[0], **more})
         return records

@@ -112,7 +112,7 @@ class _Entmax15(_Projection):
         # With the k best in the support, tau solves a quadratic in their mean and variance.
         mean = ordered.cumsum(-1) / size
         variance = ordered.square().cumsum(-1) / size - mean.square()
-        taus = mean - (1 / size - variance).clamp(min=0).sqrt()
+        taus = mean - (size.reciprocal() - variance).clamp(min=0).sqrt()
         support = (taus <= ordered).sum(-1, keepdim=True)
         root = (x - taus.gather(-1, support - 1)).clamp(min=0)
         ctx.save_for_backward(root)  # d(x/2 - tau)² / dx at fixed tau

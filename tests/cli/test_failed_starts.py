@@ -11,6 +11,7 @@ PAIRS = f"""{SEQ2SEQ} --data=PairDataModule --data.source_tokenizer=CharTokenize
 RNN = "--model.rnn=LSTM --model.rnn.hidden_size=4"
 FILES = {
     "four.txt": b"a\nb\nc\nd\n",
+    "other.txt": b"e\nf\ng\nh\n",
     "three.txt": b"a\nb\nc\n",
     "gap.txt": b"a\n\nc\nd\n",
     "long.txt": b"a\nb\nc\n" + b"d" * 1025 + b"\n",
@@ -56,6 +57,10 @@ STARTS = {
     "images without labels": (
         f"--model=SequenceClassifier {RNN} --model.input=Features --data=MNIST --data.folder=mnist",
         "mnist/train-images-idx3-ubyte has 8 images, and mnist/train-labels-idx1-ubyte has 7 labels",
+    ),
+    "embeddings shared by two vocabularies of one size": (
+        f"{PAIRS} --data.train_target=other.txt --data.target_tokenizer=CharTokenizer --model.share_embeddings=true",
+        "model.share_embeddings: source and target have vocabularies of their own",
     ),
     "a rate that the optimizer refuses": (
         f"{PAIRS} --model.optimizer=Adam --model.optimizer.lr=-1",

@@ -76,6 +76,15 @@ def test_averages(fit, small, average):
     assert not torch.equal(own, mean)
 
 
+@pytest.mark.parametrize("precision", ["64", "bf16-true"])
+def test_padded_batches_of_other_precisions(fit, workdir, precision):
+    (workdir / "lines.txt").write_text("a b\nb a b\n" * 4)
+    pairs = ["--data=PairDataModule", "--data.train_source=lines.txt", "--data.train_target=lines.txt"]
+    model = ["--model=Seq2Seq", "--model.embedding_size=4", "--model.encoder=GRU", "--model.encoder.hidden_size=4"]
+    fit(*model, *pairs, "--data.source_tokenizer=CharTokenizer", *SGD, f"--trainer.precision={precision}")
+    assert torch.isfinite(weights()).all()
+
+
 def test_averages_need_whole_weights(fails, small):
     options = ["--config=trainer/fsdp.yaml", "--trainer.accelerator=cpu", "--trainer.devices=1"]
     line = fails("fit", *options, *small, "--trainer.callbacks+=EMAWeightAveraging")

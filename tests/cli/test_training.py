@@ -244,6 +244,17 @@ def test_last_passes_over_what_it_cannot_use(workdir, fit, fails, small, caplog)
     assert "(the newest is runs/last-v1.ckpt: not a checkpoint that can be opened safely" in line
 
 
+def test_an_optimizer_does_not_go_on_from_the_state_of_another(fit, fails, small):
+    fit(*small)
+    options = [*small, *QUIET, "--ckpt_path=runs/version_0/checkpoints/last.ckpt", "--trainer.max_steps=3"]
+    line = fails("fit", *options, "--model.optimizer=SGD", "--model.optimizer.lr=0.1")
+    assert line == (
+        "model.optimizer: the checkpoint has the state of another optimizer than SGD (it lacks 'momentum'): go on with"
+        " the same, or start anew from its weights with --init_from"
+    )
+    fit(*options, "--model.optimizer=Adam", "--model.optimizer.lr=0.1")  # which AdamW's state fits
+
+
 def test_last_without_an_earlier_run(fit, fails, small, caplog):
     line = fails("test", *small, *QUIET, "--ckpt_path=last")
     assert line.startswith("--ckpt_path last: there is none of an earlier run under ")

@@ -39,6 +39,14 @@ def test_predictions_are_of_a_column_or_of_plain_lines(tmp_path):
         assert texts_of(data, "predict") == [(source, ()) for source in sources]
 
 
+def test_pairs_are_not_guessed_from_plain_lines(tmp_path):
+    path = tmp_path / "fra.txt"  # as the pairs of Tatoeba come: with tabs, but no header
+    path.write_text("Go.\tVa !\nRun away.\tCours !\n")
+    data = PairTableDataModule(str(path), **WORDS)
+    with pytest.raises(UserError, match=r"fra\.txt: .* let it end in \.tsv, \.csv, \.jsonl .*'source' and 'target'"):
+        data.examples("train")
+
+
 def test_a_data_set_of_the_hub(tmp_path, tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("rows")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")

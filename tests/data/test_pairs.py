@@ -321,3 +321,22 @@ def test_the_counts_of_multi30k():
     decoded = [data.target_tokenizer.decode(row[: length - 1]) for row, length in rows]
     lines = gzip.decompress(Path(files["test_target"]).read_bytes()).decode().splitlines()
     assert decoded == [text.references[0] for text in batch.texts] == [line.strip() for line in lines]
+
+
+class Flipped(PairDataModule):
+    def __init__(self, *args, flip=False, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.flip = flip
+
+
+class Further(Flipped):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Flipped, Further])
+def test_a_subclass_that_passes_its_arguments_on_is_recorded(kind):
+    record = dict(kind("train.de", "train.en", flip=True, max_length=9).hparams)
+    again = kind(**{name: value for name, value in record.items() if not name.startswith("_")})
+    assert (again.sources["train"], again.targets["train"]) == ("train.de", "train.en")
+    assert (again.flip, again.max_length) == (True, 9)
+    assert "args" not in dict(kind().hparams)

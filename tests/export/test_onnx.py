@@ -16,6 +16,7 @@ from lightning_rnnattn import (
     BahdanauDecoder,
     CosineScore,
     Elman,
+    Entmax15,
     GeneralScore,
     InputFeedingDecoder,
     LanguageModel,
@@ -58,6 +59,14 @@ TRANSLATORS = {
             LuongDecoder,
             rnn=partial(GRU, hidden_size=8),
             attention=partial(Attention, score=GeneralScore, normalizer=Sparsemax),
+        ),
+    },
+    "Luong, entmax": {
+        "encoder": partial(LSTM, hidden_size=6),
+        "decoder": partial(
+            LuongDecoder,
+            rnn=partial(GRU, hidden_size=8),
+            attention=partial(Attention, score=GeneralScore, normalizer=Entmax15, num_heads=2),
         ),
     },
 }

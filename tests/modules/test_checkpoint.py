@@ -234,6 +234,10 @@ def test_files_that_are_no_checkpoints(tmp_path, data):
     (tmp_path / "text.ckpt").write_text("hello")
     with pytest.raises(UserError, match=r"text.ckpt: not a checkpoint .*\(it is damaged, or no checkpoint at all\)"):
         load(tmp_path / "text.ckpt")
+    for junk in ("seed_everything: 1\nmodel:\n  class_path: Seq2Seq\n", "U7qQ"):  # which the unpickler takes for code
+        (tmp_path / "text.ckpt").write_text(junk)
+        with pytest.raises(UserError, match=r"text.ckpt: not a checkpoint .*\(it is damaged, or no checkpoint at all"):
+            load(tmp_path / "text.ckpt")
     torch.save({"weights": torch.zeros(1)}, tmp_path / "other.ckpt")
     with pytest.raises(UserError, match="state_dict"):
         load(tmp_path / "other.ckpt")

@@ -234,6 +234,24 @@ def test_predictions_can_be_read(bridge):
     assert "nbest" not in model.predict_step(batch, 0)[0]
 
 
+def test_an_empty_line_stays_empty():
+    model = build(search=BeamSearch(beam_size=3, nbest=2, min_length=2, max_length=4))
+    found = model.predict_step(batch_of(["", "b c"], ["a", "a"]), 0)
+    assert [(row["text"] == "", "nbest" in row) for row in found] == [(True, False), (False, True)]
+    assert found[0]["score"] == 0.0
+
+
+def test_shared_embeddings_need_one_vocabulary_not_two_of_one_size():
+    size = TOKENIZER.vocab_size
+    other = WordTokenizer().train([f"{line.upper()}\n" for line in LINES])
+    assert other.vocab_size == size
+    apart = Seq2Seq(size, size)
+    apart.take_vocabularies({"source_tokenizer": TOKENIZER, "target_tokenizer": other})
+    model = Seq2Seq(size, size, share_embeddings=True)
+    with pytest.raises(UserError, match=r"model.share_embeddings: source and target have vocabularies of their own"):
+        model.take_vocabularies({"source_tokenizer": TOKENIZER, "target_tokenizer": other})
+
+
 def test_shows_where_it_looks():
     model, batch = build(search=BeamSearch(beam_size=2, nbest=2, max_length=4)).eval(), batch_of()
     first, second = (views[0] for views in model.attention_views(batch, 2))
@@ -322,5 +340,7 @@ def test_from_the_command_line_to_predictions(files, monkeypatch):
     main(["predict", *options, *beam, "--output=found.jsonl"])
     found = [json.loads(line) for line in (files / "found.jsonl").read_text().splitlines()]
     assert [row["source"] for row in found] == ["a b", "f e d c", "", "c"]
+    empty = found.pop(2)
+    assert (empty["text"], "nbest" in empty) == ("", False)
     assert all(len(row["nbest"]) == 3 for row in found)
     assert all(row["nbest"] == sorted(row["nbest"], key=lambda each: -each["score"]) for row in found)

@@ -38,7 +38,7 @@ def tagger(folder, **options):
     data = TaggedDataModule(files, files, format=options.pop("format"), lowercase=True, batch_size=3)
     sizes = data.input_size, data.num_labels, data.num_characters
     model = SequenceTagger(*sizes, rnn=partial(LSTM, hidden_size=8, bidirectional=True), **options).eval()
-    model.take_vocabularies({name: getattr(data, name) for name in model.vocabularies})
+    model.take_vocabularies_of(data)
     return model, next(iter(data.val_dataloader()))
 
 
