@@ -67,5 +67,5 @@ class SampledTranslations(SampleTable):
 
 
 def _escaped(text: str) -> str:
-    """Text as Markdown shows it unchanged, in one line: ``<unk>`` would be a tag, and vanish."""
-    return re.sub(r"([\\`*_<>|\[\]#~])", r"\\\1", " ".join(text.split()))
+    """Text as Markdown shows it unchanged, in one line: ``<unk>`` would be a tag, and vanish; ``&quot;``, a quote."""
+    return re.sub(r"([\\`*_<>|\[\]#~&])", r"\\\1", " ".join(text.split()))

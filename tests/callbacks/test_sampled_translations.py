@@ -78,4 +78,5 @@ def test_without_pairs_the_fit_does_not_start(fit, tmp_path):
 
 
 def test_escaped():
+    assert _escaped("he &apos;s & co") == r"he \&apos;s \& co"
     assert _escaped("a <unk> |\n*b*_c_ `d` [e] #f \\g") == r"a \<unk\> \| \*b\*\_c\_ \`d\` \[e\] \#f \\g"
