@@ -42,6 +42,10 @@ class EpochAverage(WeightAveraging):
         self._follow(pl_module)
         super().on_train_end(trainer, pl_module)
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let go of the mean, lest it be mixed with what the trainer evaluates after the fit."""
+        self._average_model = None
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Save the mean as the weights."""
         self._follow(pl_module)

@@ -67,6 +67,10 @@ class NTASGD(WeightAveraging):
         if self._has_average:
             self._copy_average_to_current(pl_module)
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let go of the average, lest it be mixed with what the trainer evaluates after the fit."""
+        self._average_model = None
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Save the averaged weights as the model's, beside the others."""
         if self._has_average:

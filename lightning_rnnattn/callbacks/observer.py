@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 
 from lightning_rnnattn.callbacks.run import RunCallback, observes, validates
+from lightning_rnnattn.errors import require_positive
 
 
 class Observer(RunCallback):
@@ -15,9 +16,13 @@ class Observer(RunCallback):
 
     Args:
         every_n_validations: look after every so many validations.
+
+    Raises:
+        UserError: if that is below 1.
     """
 
     def __init__(self, every_n_validations: int = 1) -> None:
+        require_positive(self, every_n_validations=every_n_validations)
         self.every_n_validations = every_n_validations
         self._validations = 0
         self._last_step = -1

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning_rnnattn.callbacks.run import observing
 from lightning_rnnattn.callbacks.sample_table import Row, SampleTable
 from lightning_rnnattn.data.base_pairs import BasePairDataModule
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_positive
 
 
 class SampledTranslations(SampleTable):
@@ -28,7 +28,7 @@ class SampledTranslations(SampleTable):
         filename: the file's name.
 
     Raises:
-        UserError: when the fit starts, if there are no pairs to validate on.
+        UserError: if a number is below 1; when the fit starts, if there are no pairs to validate on.
     """
 
     key = "translations"
@@ -36,6 +36,7 @@ class SampledTranslations(SampleTable):
 
     def __init__(self, num_examples: int = 5, every_n_validations: int = 1, filename: str = "translations.md") -> None:
         super().__init__(every_n_validations, filename)
+        require_positive(self, num_examples=num_examples)
         self.num_examples = num_examples
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -67,5 +68,5 @@ class SampledTranslations(SampleTable):
 
 
 def _escaped(text: str) -> str:
-    """Text as Markdown shows it unchanged, in one line: ``<unk>`` would be a tag, and vanish."""
-    return re.sub(r"([\\`*_<>|\[\]#~])", r"\\\1", " ".join(text.split()))
+    """Text as Markdown shows it unchanged, in one line: ``<unk>`` would be a tag, and vanish; ``&quot;``, a quote."""
+    return re.sub(r"([\\`*_<>|\[\]#~&])", r"\\\1", " ".join(text.split()))

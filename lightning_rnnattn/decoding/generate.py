@@ -55,7 +55,7 @@ def generate(
         The new token ids of each text, ``stop_id`` included.
 
     Raises:
-        UserError: if a prompt is empty, or a setting out of range.
+        UserError: if a prompt is empty, a setting out of range, or the model's logits are not finite.
     """
     texts: list[list[int]] = [[] for _ in prompts]
     for tokens in stream(
@@ -106,6 +106,8 @@ def stream(
         # Not around the yield: what the caller does meanwhile is the caller's.
         with torch.inference_mode(), evaluating(model):
             logits, cache = model.decode_step(token, cache) if step else model.prefill(tokens, lengths)
+            if not logits.amax(-1).isfinite().all():  # single ones may be minus infinity
+                raise UserError("the model gives no text: its logits are not finite")
             token = choose(logits, uniform[step], temperature, top_k, top_p)
         yield token
 
@@ -123,7 +125,7 @@ def choose(
         top_p: see `generate`.
 
     Returns:
-        (B,) int64.
+        (B,) int64, some token where the logits are not numbers.
     """
     if temperature == 0:
         return logits.argmax(-1)
@@ -136,7 +138,7 @@ def choose(
     total = cumulative[:, -1:]
     # Rounding must not lift a draw to the total itself, which lies beyond the last token.
     draw = torch.minimum(uniform.unsqueeze(-1) * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, draw, right=True).squeeze(-1)
+    return torch.searchsorted(cumulative, draw, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
 
 
 @contextmanager

@@ -117,7 +117,8 @@ class Product:
         self._inputs: list[Tensor] | None = None
         if len(shares) > 1:  # joining them costs more than one product saves
             weights = (torch.cat(weights, dim=1),) if len(weights) > 1 else weights
-            if torch.is_grad_enabled() and weights[0].requires_grad:
+            # A compiler would take the list for what it is now: empty.
+            if torch.is_grad_enabled() and weights[0].requires_grad and not torch.compiler.is_compiling():
                 self._inputs = []
                 shares = _GatherGradient.apply(shares, weights[0], self._inputs)
                 weights = (weights[0].detach(),)

@@ -6,6 +6,7 @@ from lightning_rnnattn.callbacks import EpochAverage, LastCheckpoint
 from lightning_rnnattn.errors import UserError
 
 from .test_checkpoints import InValidation, WithoutDropout, assert_same, sigterm
+from .tiny import Batches, TinyModel
 
 
 class Weights(Callback):
@@ -22,6 +23,15 @@ class Weights(Callback):
         self.trained.append(pl_module.output.weight.detach().clone())
 
 
+class Testable(TinyModel):
+    """Notes the weights that are evaluated."""
+
+    def validation_step(self, batch, batch_idx):
+        self.evaluated = self.output.weight.detach().clone()
+
+    test_step = validation_step
+
+
 def test_mean_of_the_ends_of_epochs(fit):
     weights = Weights()
     _, model = fit(EpochAverage(start=1), weights, max_epochs=4)
@@ -36,6 +46,17 @@ def test_without_validation(fit):
     weights = Weights()
     _, model = fit(EpochAverage(), weights, max_epochs=3, limit_val_batches=0)
     torch.testing.assert_close(model.output.weight, torch.stack(weights.trained).mean(0))
+
+
+@pytest.mark.parametrize("run", ["validate", "test"])
+def test_what_is_evaluated_after_the_fit_are_the_weights_of_the_checkpoint(fit, run):
+    last = LastCheckpoint()
+    trainer, model = fit(EpochAverage(), last, kind=Testable, max_epochs=3)
+    state = torch.load(last.last_model_path, weights_only=True)
+    assert not torch.equal(state["state_dict"]["output.weight"], state["current_model_state"]["output.weight"])
+    torch.nn.init.zeros_(model.output.weight)
+    getattr(trainer, run)(model, Batches(2), ckpt_path=last.last_model_path)
+    assert torch.equal(model.evaluated, state["state_dict"]["output.weight"])
 
 
 @pytest.mark.parametrize("average", [lambda: EpochAverage(start=1), lambda: EMAWeightAveraging(decay=0.9)])

@@ -26,6 +26,9 @@ class Wandering(L.LightningModule):
         self.validated.append(self.weight.detach().clone())
         self.log("val_loss", torch.tensor(LOSSES[self.current_epoch]), batch_size=1)
 
+    def test_step(self, batch, batch_idx):
+        self.tested = self.weight.detach().clone()
+
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1)
 
@@ -76,6 +79,14 @@ def test_the_mean_is_that_of_torchs_asgd(tmp_path):
         after.append(weight.detach().clone())
     torch.testing.assert_close(optimizer.state[weight]["ax"], torch.stack(after[1:]).mean(0))
     torch.testing.assert_close(model.weight.detach(), torch.stack(after).mean(0))
+
+
+def test_what_is_tested_after_the_fit_are_the_weights_of_the_checkpoint(tmp_path):
+    model, _ = run(tmp_path)
+    mean = model.weight.detach().clone()
+    stream = torch.arange(41).numpy()
+    model.trainer.test(model, TokenBatches(stream, 2, 20), ckpt_path=tmp_path / "last.ckpt")
+    assert torch.equal(model.tested, mean)
 
 
 def test_without_the_trigger_it_is_plain_sgd(tmp_path, monkeypatch):

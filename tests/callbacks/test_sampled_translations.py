@@ -77,5 +77,12 @@ def test_without_pairs_the_fit_does_not_start(fit, tmp_path):
         fit(SampledTranslations(), data=TinyShakespeare(batch_size=4))
 
 
+@pytest.mark.parametrize("name", ["num_examples", "every_n_validations"])
+def test_numbers_below_one_are_an_error(name):
+    with pytest.raises(UserError, match=f"{name}=0: SampledTranslations needs at least 1"):
+        SampledTranslations(**{name: 0})
+
+
 def test_escaped():
+    assert _escaped("he &apos;s & co") == r"he \&apos;s \& co"
     assert _escaped("a <unk> |\n*b*_c_ `d` [e] #f \\g") == r"a \<unk\> \| \*b\*\_c\_ \`d\` \[e\] \#f \\g"

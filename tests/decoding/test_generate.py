@@ -82,6 +82,13 @@ def test_a_text_ends_with_the_stop_token(model):
         assert short == long[:end]
 
 
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_logits_that_are_not_numbers_are_an_error(model, temperature):
+    torch.nn.init.constant_(next(model.output.parameters()), torch.nan)
+    with pytest.raises(UserError, match="its logits are not finite"):
+        generate(model, prompts(), max_new_tokens=2, temperature=temperature)
+
+
 def test_samples_follow_the_distribution():
     logits = torch.tensor([1.0, 2.0, 0.0, -1.0])
     uniform = (torch.arange(10_000) + 0.5) / 10_000

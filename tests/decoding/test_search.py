@@ -206,7 +206,9 @@ def test_searches_describe_themselves():
 
 
 @pytest.mark.parametrize(
-    "search", [Greedy(max_length=4), BeamSearch(max_length=4, beam_size=3)], ids=["greedy", "beam"]
+    "search",
+    [Greedy(max_length=4), BeamSearch(max_length=4, beam_size=3), Sampling(max_length=4), Sampling(top_k=2)],
+    ids=["greedy", "beam", "sampling", "top k"],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_logits_that_are_not_numbers_are_an_error(model, search, dtype):

@@ -130,6 +130,23 @@ def test_single_precision_by_compiled_loops_is_that_of_double(wiring, rnn, num_h
         torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("wiring", DECODERS)
+def test_compiles(wiring):
+    decoder = wiring(E, M, rnn=partial(GRU, hidden_size=N))
+    given = [torch.randn(B, T, E), torch.randn(B, S, M), torch.randn(1, B, N)]
+
+    def read(inputs, encoded, state):
+        return decoder(inputs, decoder.start(state), decoder.memory(encoded))[0]
+
+    results = []
+    for function in (read, torch.compile(read, backend="aot_eager")):
+        leaves = [x.clone().requires_grad_() for x in given]
+        features = function(*leaves)
+        results.append([features, *torch.autograd.grad((features**2).sum(), [*leaves, *decoder.parameters()])])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("rnn", NETWORKS)
 @pytest.mark.parametrize("wiring", DECODERS)
 def test_hypotheses_share_a_memory_and_nothing_else(wiring, rnn):
