@@ -226,9 +226,9 @@ class Seq2Seq(SequenceModule):
         for index, text, counts, hypotheses in rows:
             if not counts:
                 continue
-            texts = [{"text": self.text(each.tokens), "score": round(each.score, 6)} for each in hypotheses]
-            if not text.source:
-                texts = [{"text": "", "score": 0.0}]
+            texts = [{"text": "", "score": 0.0}]
+            if text.source:
+                texts = [{"text": self.text(each.tokens), "score": round(each.score, 6)} for each in hypotheses]
             more = {"nbest": texts} if len(texts) > 1 else {}
             records.append({"index": index, "source": text.source, **texts[0], **more})
         return records
