@@ -73,6 +73,7 @@ def training(model: Seq2Seq, device: str) -> tuple[dict[str, Callable[[], None]]
 
 
 def large_product(device: str) -> Callable[[], Tensor]:
+    """Of 2 LARGE^3 operations; it takes its turn, so that a busy machine slows it as it slows the rest."""
     matrix = torch.rand(LARGE, LARGE, device=device)
     return lambda: matrix @ matrix
 
