@@ -66,7 +66,7 @@ class KernelRNN(StackedRNN):
 
         if lengths is None or int(lengths.min()) == x.shape[1]:
             return call(x, state)
-        if better_by_length(x, lengths):
+        if better_by_length(x, lengths, self.hidden_size):
             return run_by_length(kernel, {**dict(kernel.named_parameters()), **dropped}, x, state, lengths.cpu())
         return run_packed(call, x, state, lengths.cpu())
 

@@ -14,8 +14,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from lightning_rnnattn.layers.rnn import State, map_state
 from lightning_rnnattn.ops.masks import lengths_mask
 
-LONG = 32
-"""Steps beyond which packed sequences are not worth their gradients on a CPU; see `better_by_length`."""
+CALL = 6
+"""What another call costs for each weight, where packing costs 1 for each step times token; see `better_by_length`."""
 
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
@@ -23,12 +23,17 @@ Call = Callable[[PackedSequence, State | None], tuple[PackedSequence, State]]
 """A recurrent kernel over packed sequences; no state stands for zeros."""
 
 
-def better_by_length(x: Tensor, lengths: Tensor) -> bool:
-    """Whether to run by length: where gradients are wanted on a CPU, since torch's take T^2 time for T packed steps.
+def better_by_length(x: Tensor, lengths: Tensor, hidden_size: int) -> bool:
+    """Whether to run by length: where gradients are wanted on a CPU, and many steps share few lengths or small weights.
 
-    Where all is padding, packing gives each weight its gradient of zeros.
+    A step's gradient of packed sequences is as long as all of them, so that T steps take T^2 time. By length, each
+    length that occurs is a call, which reads and writes all weights; their ratio is measured. (Where all is padding,
+    packing gives each weight its gradient of zeros.)
     """
-    return x.device.type == "cpu" and x.shape[1] > LONG and torch.is_grad_enabled() and bool(lengths.any())
+    if x.device.type != "cpu" or not torch.is_grad_enabled():
+        return False
+    price_of_packing = int(lengths.max()) * int(lengths.sum())
+    return price_of_packing > CALL * len(lengths.unique()) * (x.shape[-1] + hidden_size)
 
 
 def run_packed(call: Call, x: Tensor, state: State | None, lengths: Tensor) -> tuple[Tensor, State]:

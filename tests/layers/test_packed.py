@@ -28,7 +28,7 @@ def results(rnn, x, state, lengths):
 
 def by_length(monkeypatch, *arguments):
     with monkeypatch.context() as patch:
-        patch.setattr(packed, "LONG", 0)
+        patch.setattr(packed, "CALL", 0)
         return results(*arguments)
 
 
@@ -83,7 +83,7 @@ def test_the_same_weights_are_dropped_throughout(bidirectional, monkeypatch):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_features_are_dropped_between_layers(training, monkeypatch):
-    monkeypatch.setattr(packed, "LONG", 0)
+    monkeypatch.setattr(packed, "CALL", 0)
     rnn = Elman(50, 50, relu=True, num_layers=2, dropout=0.25).train(training)
     for name, parameter in rnn.named_parameters():  # both layers give what they read
         torch.nn.init.eye_(parameter) if "weight_ih" in name else torch.nn.init.zeros_(parameter)
@@ -106,7 +106,7 @@ def test_running_by_length_under_autocast(cell, monkeypatch):
         torch.testing.assert_close(found, wanted, rtol=0.05, atol=0.05, check_dtype=False)
 
 
-def test_long_sequences_of_unequal_lengths_are_packed_only_without_gradients(monkeypatch):
+def test_what_is_packed(monkeypatch):
     seen = []
     pack = packed.pack_padded_sequence
     monkeypatch.setattr(packed, "pack_padded_sequence", lambda x, *a, **k: seen.append(x.shape[1]) or pack(x, *a, **k))
@@ -115,5 +115,7 @@ def test_long_sequences_of_unequal_lengths_are_packed_only_without_gradients(mon
     assert not seen
     with torch.no_grad():  # nothing to be gained
         rnn(x, None, lengths)
-    rnn(x[:, :32], None, torch.tensor([32, 20]))
-    assert seen == [70, 32]
+    rnn(x[:, :5], None, torch.tensor([5, 4]))  # short ones
+    LSTM(D, 700)(x, None, lengths)  # weights that would be read anew for each length
+    rnn(x, None, torch.tensor([0, 0]))
+    assert seen == [70, 5, 70, 70]
