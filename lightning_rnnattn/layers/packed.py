@@ -14,8 +14,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from lightning_rnnattn.layers.rnn import State, map_state
 from lightning_rnnattn.ops.masks import lengths_mask
 
-CALL = 6
-"""What another call costs for each weight, where packing costs 1 for each step times token; see `better_by_length`."""
+LENGTH_COST = 6
+"""What one more length costs for each feature of input and state, in units of `better_by_length`; measured."""
 
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
@@ -27,13 +27,13 @@ def better_by_length(x: Tensor, lengths: Tensor, hidden_size: int) -> bool:
     """Whether to run by length: where gradients are wanted on a CPU, and many steps share few lengths or small weights.
 
     A step's gradient of packed sequences is as long as all of them, so that T steps take T^2 time. By length, each
-    length that occurs is a call, which reads and writes all weights; their ratio is measured. (Where all is padding,
-    packing gives each weight its gradient of zeros.)
+    length that occurs is a call, which reads and writes all weights. A unit is what packing costs for a step and a
+    token. (Where all is padding, packing gives each weight its gradient of zeros.)
     """
     if x.device.type != "cpu" or not torch.is_grad_enabled():
         return False
     price_of_packing = int(lengths.max()) * int(lengths.sum())
-    return price_of_packing > CALL * len(lengths.unique()) * (x.shape[-1] + hidden_size)
+    return price_of_packing > LENGTH_COST * len(lengths.unique()) * (x.shape[-1] + hidden_size)
 
 
 def run_packed(call: Call, x: Tensor, state: State | None, lengths: Tensor) -> tuple[Tensor, State]:

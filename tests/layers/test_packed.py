@@ -28,7 +28,7 @@ def results(rnn, x, state, lengths):
 
 def by_length(monkeypatch, *arguments):
     with monkeypatch.context() as patch:
-        patch.setattr(packed, "CALL", 0)
+        patch.setattr(packed, "LENGTH_COST", 0)
         return results(*arguments)
 
 
@@ -83,7 +83,7 @@ def test_the_same_weights_are_dropped_throughout(bidirectional, monkeypatch):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_features_are_dropped_between_layers(training, monkeypatch):
-    monkeypatch.setattr(packed, "CALL", 0)
+    monkeypatch.setattr(packed, "LENGTH_COST", 0)
     rnn = Elman(50, 50, relu=True, num_layers=2, dropout=0.25).train(training)
     for name, parameter in rnn.named_parameters():  # both layers give what they read
         torch.nn.init.eye_(parameter) if "weight_ih" in name else torch.nn.init.zeros_(parameter)
