@@ -65,7 +65,7 @@ def write_graph(
         name: {dim: sizes[size] for dim, size in enumerate(tensor.shape) if size in sizes}
         for name, tensor in {**inputs, **shown}.items()
     }
-    with warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings():  # as it runs without gradients
         # Of values that become constants in the graph: whether one should not have is what running it shows.
         warnings.simplefilter("ignore")
         try:
