@@ -10,7 +10,7 @@ from lightning_rnnattn.callbacks.figures import attention_figure, save_figure
 from lightning_rnnattn.callbacks.observer import Observer
 from lightning_rnnattn.callbacks.page import attention_page
 from lightning_rnnattn.callbacks.run import log_html, log_image, observing, replacing, validates, writes
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_positive
 from lightning_rnnattn.modules.views import AttentionView, ShowsAttention
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ class AttentionMap(Observer):
         max_queries: where a text looks at itself, so many of its last tokens are drawn as rows; those before are only
             looked at.
         every_n_validations: draw after every so many validations.
+
+    Raises:
+        UserError: if a number is below 1.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class AttentionMap(Observer):
         every_n_validations: int = 1,
     ) -> None:
         super().__init__(every_n_validations)
+        require_positive(self, num_examples=num_examples, max_tokens=max_tokens, max_queries=max_queries)
         self.texts = texts
         self.num_examples = num_examples
         self.max_tokens = max_tokens

@@ -1,6 +1,7 @@
 """The best checkpoint of a run."""
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_rnnattn.callbacks.checkpoint import RunCheckpoint
 
@@ -39,6 +40,15 @@ class BestCheckpoint(RunCheckpoint):
             save_on_train_epoch_end=False,
             enable_version_counter=False,
         )
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn where the first validation is going to end the run, as nothing is called ``monitor``.
+
+        No error: a module may log less, or nothing, while it is checked.
+        """
+        logged = sorted(trainer.callback_metrics)
+        if logged and self.monitor not in logged:
+            rank_zero_warn(f"BestCheckpoint: nothing logs monitor={self.monitor!r} so far, only {', '.join(logged)}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Nothing: what was not validated cannot be the best."""

@@ -11,7 +11,7 @@ from lightning_rnnattn.callbacks.figures import save_figure
 from lightning_rnnattn.callbacks.highlights_figure import Highlighted, highlights_figure
 from lightning_rnnattn.callbacks.observer import Observer
 from lightning_rnnattn.callbacks.run import log_image, observing, validates, writes
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_positive
 
 
 class Highlights(Observer):
@@ -30,6 +30,9 @@ class Highlights(Observer):
         num_examples: how many are taken, where ``texts`` is None.
         max_tokens: what is longer is cut.
         every_n_validations: draw after every so many validations.
+
+    Raises:
+        UserError: if a number is below 1.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Highlights(Observer):
         every_n_validations: int = 1,
     ) -> None:
         super().__init__(every_n_validations)
+        require_positive(self, num_examples=num_examples, max_tokens=max_tokens)
         self.texts = texts
         self.num_examples = num_examples
         self.max_tokens = max_tokens

@@ -42,7 +42,9 @@ def find_shipped(name: str) -> Path:
         wanted = wanted.removeprefix(f"{kind}/")
     if wanted in names:
         return names[wanted]
-    hint = nearest(wanted, names) or "; `lightning_rnnattn recipes` lists what is"
+    # Without the suffix, which makes all names alike.
+    stems = [known.removesuffix(".yaml") for known in names]
+    hint = nearest(wanted.removesuffix(".yaml"), stems) or "; `lightning_rnnattn recipes` lists what is"
     raise UserError(f"no {name!r} is shipped{hint}")
 
 

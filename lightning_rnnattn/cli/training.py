@@ -278,7 +278,10 @@ class TrainingCLI(LightningCLI):
         """Asks the model for its attention, where `--attention` is given."""
         if self.config.predict.attention:
             if not hasattr(self.model, "predict_attention"):
-                raise UserError(f"--attention: {type(self.model).__name__} does not say where it looks")
+                raise UserError(
+                    f"--attention: predictions of {type(self.model).__name__} have no weights; lightning_rnnattn"
+                    " inspect --ckpt_path ... shows where it looks"
+                )
             self.model.predict_attention = True
 
     def after_predict(self) -> None:

@@ -1,9 +1,11 @@
 import os
 import signal
+import warnings
 
 import lightning.pytorch as L
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_rnnattn.callbacks import BestCheckpoint, LastCheckpoint
 from lightning_rnnattn.errors import UserError
@@ -60,6 +62,17 @@ def test_best_keeps_the_best_and_last_the_newest(fit):
     fit(best, last, kind=Rising, max_epochs=3)
     assert torch.load(best.best_model_path, weights_only=True)["epoch"] == 0
     assert torch.load(last.last_model_path, weights_only=True)["epoch"] == 2
+
+
+def test_a_monitor_that_nothing_logs_is_told_before_the_first_epoch(fit):
+    with (
+        pytest.warns(UserWarning, match=r"nothing logs monitor='val_bleu' so far, only val_loss"),
+        pytest.raises(MisconfigurationException, match="val_bleu"),
+    ):
+        fit(BestCheckpoint("val_bleu"), num_sanity_val_steps=1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="BestCheckpoint")
+        fit(BestCheckpoint(), num_sanity_val_steps=1)
 
 
 def test_last_knows_the_best_of_the_same_moment(fit):

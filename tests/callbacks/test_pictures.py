@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 
-from lightning_rnnattn.callbacks import AttentionMap, LastCheckpoint, MetricsPlot
+from lightning_rnnattn.callbacks import AttentionMap, Highlights, LastCheckpoint, MetricsPlot
 from lightning_rnnattn.callbacks.curves_figure import curves_figure
 from lightning_rnnattn.callbacks.figures import (
     _ROW,
@@ -211,3 +211,10 @@ def test_validation_outside_of_a_fit_draws_nothing(fit, tmp_path):
         enable_progress_bar=False,
     ).validate(model, trainer.val_dataloaders, verbose=False)
     assert not list(tmp_path.rglob("*.png"))
+
+
+@pytest.mark.parametrize("kind", [AttentionMap, Highlights])
+@pytest.mark.parametrize("name", ["num_examples", "max_tokens", "every_n_validations"])
+def test_numbers_below_one_are_an_error(kind, name):
+    with pytest.raises(UserError, match=f"{name}=0: {kind.__name__} needs at least 1"):
+        kind(**{name: 0})

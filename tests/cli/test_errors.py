@@ -72,7 +72,7 @@ RUN --trainer.logger=TensorBordLogger
 RUN --import=nowhere
     --import nowhere: no such module in the working directory or installed
 RUN --config=quikstart
-    --config quikstart: no such file, and no 'quikstart' is shipped; did you mean quickstart.yaml?
+    --config quikstart: no such file, and no 'quikstart' is shipped; did you mean quickstart?
 RUN --config
     -c/--config: expected one argument
 RUN --ckpt_path=nowhere.ckpt
@@ -177,4 +177,7 @@ def test_nearest():
 def test_a_model_that_does_not_say_where_it_looks(checkpoint, fails, workdir):
     (workdir / "x.txt").write_text("To be\n")
     line = fails("predict", f"--ckpt_path={checkpoint}", "--data.predict_files=x.txt", "--attention")
-    assert line == "--attention: LanguageModel does not say where it looks"
+    assert line == (
+        "--attention: predictions of LanguageModel have no weights; lightning_rnnattn inspect --ckpt_path ... shows"
+        " where it looks"
+    )
