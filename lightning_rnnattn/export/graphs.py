@@ -115,9 +115,19 @@ class Graph:
         self._outputs = [value.name for value in self._session.get_outputs()]
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs by name, from inputs by name; those that it does not know are left out."""
+        """Outputs by name, from inputs by name; those that it does not know are left out.
+
+        Raises:
+            UserError: if the graph does not run at these sizes: Python looped over one when it was traced.
+        """
         given = {name: inputs[name].numpy() for name in self._inputs}
-        found = self._session.run(None, given)
+        try:
+            found = self._session.run(None, given)
+        except Exception as error:  # onnxruntime's have no base of their own
+            raise UserError(
+                "the ONNX graph holds for the sizes of its trace only, as of a network that is run step by step over a"
+                f" sequence: {str(error).splitlines()[0]}"
+            ) from error
         return {name: torch.from_numpy(np.asarray(x)) for name, x in zip(self._outputs, found, strict=True)}
 
     def describe(self) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from lightning_rnnattn import (
     InputFeedingDecoder,
     LanguageModel,
     LuongDecoder,
+    MinGRU,
+    MinLSTM,
     Residual,
     ScaledDotScore,
     Seq2Seq,
@@ -28,6 +30,7 @@ from lightning_rnnattn import (
     Sparsemax,
     TokenEmbedding,
     UserError,
+    ZoneoutLSTM,
 )
 from lightning_rnnattn.export.graphs import Graph
 from lightning_rnnattn.export.onnx import check, write
@@ -53,6 +56,10 @@ TRANSLATORS = {
         "share_embeddings": True,
         "tie_weights": True,
     },
+    "minimal units": {
+        "encoder": partial(MinLSTM, hidden_size=6, num_layers=2, bidirectional=True),
+        "decoder": partial(BahdanauDecoder, rnn=partial(MinGRU, hidden_size=8)),
+    },
     "Luong, sparsemax": {
         "encoder": partial(LSTM, hidden_size=6),
         "decoder": partial(
@@ -74,6 +81,8 @@ TRANSLATORS = {
 LANGUAGE_MODELS = {
     "plain LSTM": {"rnn": partial(LSTM, hidden_size=8, num_layers=2)},
     "additive": {"rnn": partial(GRU, hidden_size=8), "attention": partial(Attention, score=AdditiveScore, window=5)},
+    "minimal units": {"rnn": partial(MinGRU, hidden_size=8, num_layers=2)},
+    "zoneout": {"rnn": partial(ZoneoutLSTM, hidden_size=8, zoneout=0.1)},
     "residual": {
         "rnn": partial(Elman, hidden_size=8, num_layers=2, residual=True),
         "attention": partial(Attention, score=ScaledDotScore, num_heads=2, window=3),
@@ -132,6 +141,13 @@ def test_what_differs_at_another_size_is_refused(tmp_path):
     model = FixedLength(19, 19, embedding_size=6, **TRANSLATORS["Bahdanau, GRU"]).eval()
     write(model, tmp_path)
     with pytest.raises(UserError, match="the ONNX graph gives logits that differ"):
+        check(model, tmp_path)
+
+
+def test_a_loop_over_the_source_is_refused(tmp_path):
+    model = translator(encoder=partial(ZoneoutLSTM, hidden_size=6), decoder=LuongDecoder)
+    write(model, tmp_path)
+    with pytest.raises(UserError, match="holds for the sizes of its trace only"):
         check(model, tmp_path)
 
 

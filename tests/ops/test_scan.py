@@ -89,6 +89,19 @@ def test_gated_in_double_precision_is_exact(path, with_forget):
     compare(gated_scan(update, candidate, forget, start), reference_gated(update, candidate, forget, start), leaves)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("with_forget", [False, True])
+def test_the_form_for_traces_equals_the_equation(with_forget, reverse):
+    update, candidate, start = inputs(3, 20, 4)
+    forget = torch.randn(3, 20, 4, dtype=torch.float64, requires_grad=True) if with_forget else None
+    leaves = [x for x in (update, candidate, forget, start) if x is not None]
+    got = gated.traceable_gated_scan(update, candidate, forget, start, reverse)
+    compare(got, reference_gated(update, candidate, forget, start, reverse), leaves)
+    stays = update.masked_fill(torch.arange(20)[:, None] >= 12, -torch.inf)
+    h = gated.traceable_gated_scan(stays, candidate, forget, start, reverse=False)
+    torch.testing.assert_close(h[:, 12:], h[:, 11:12].expand(-1, 8, -1))
+
+
 @NO_COMPILER
 def test_parts_of_a_projection_are_read_where_they_lie():
     projection = torch.randn(2, 9, 12, requires_grad=True)

@@ -52,14 +52,48 @@ def gated_scan(
     dtype = torch.promote_types(candidate.dtype, torch.float32)
     state = start_or_zeros(update, candidate, start, dtype)
     update, wide, forget = update.to(dtype), candidate.to(dtype), None if forget is None else forget.to(dtype)
+    if torch.jit.is_tracing():  # type: ignore[attr-defined]  # torch leaves it out of __all__
+        return traceable_gated_scan(update, wide, forget, state, reverse).to(candidate.dtype)
     # A compiler that traces fuses the gates itself, and cannot look for the one of C++.
     if dtype == torch.float32 and not torch.compiler.is_compiling() and runs_natively(candidate.device):
         h: Tensor = gated_op(update, wide, forget, state, reverse)
     else:
-        # A quotient of two gates that both underflow is still right by the difference of their logarithms.
-        z = (update if forget is None else F.logsigmoid(update) - F.logsigmoid(forget)).sigmoid()
-        h = linear_scan(1 - z, z * (wide.relu() + wide.clamp(max=0.0).sigmoid()), state, reverse=reverse)
+        z = _share(update, forget).sigmoid()
+        h = linear_scan(1 - z, z * _positive(wide), state, reverse=reverse)
     return h.to(candidate.dtype)
+
+
+def traceable_gated_scan(
+    update: Tensor, candidate: Tensor, forget: Tensor | None, start: Tensor, reverse: bool
+) -> Tensor:
+    r"""`gated_scan` without a loop, in operations that other formats know: a trace of it holds for any T.
+
+    .. math::
+        h_t = e^{A_t} \odot h_0 + \sum_{s \le t} e^{A_t - A_s} \odot z_s \odot g(c_s), \qquad
+        A_t = \sum_{s \le t} \log(1 - z_s)
+
+    It takes (B, T, T, D) of memory, and the differences of the sums lose some digits where T is long.
+    """
+    if reverse:
+        forget = None if forget is None else forget.flip(1)
+        return traceable_gated_scan(update.flip(1), candidate.flip(1), forget, start, reverse=False).flip(1)
+    share = _share(update, forget)
+    total = F.logsigmoid(-share).cumsum(1)
+    time = torch.arange(total.shape[1], device=total.device)
+    past = (time.unsqueeze(1) >= time).unsqueeze(-1)
+    reach = (total.unsqueeze(2) - total.unsqueeze(1)).masked_fill(~past, -torch.inf).exp()
+    taken = (share.sigmoid() * _positive(candidate)).unsqueeze(1)
+    return total.exp() * start.unsqueeze(1) + (reach * taken).sum(2)
+
+
+def _share(update: Tensor, forget: Tensor | None) -> Tensor:
+    """The logit of z. A quotient of two gates that both underflow is right by the difference of their logarithms."""
+    return update if forget is None else F.logsigmoid(update) - F.logsigmoid(forget)
+
+
+def _positive(candidate: Tensor) -> Tensor:
+    """G."""
+    return candidate.relu() + candidate.clamp(max=0.0).sigmoid()
 
 
 @torch.library.custom_op("lightning_rnnattn::gated_scan", mutates_args=())
