@@ -60,6 +60,6 @@ def test_copy_overwrites_nothing(workdir, fails):
 
 def test_mistakes(fails):
     assert fails("recipes", "copy", "benchmarks", "mine").startswith("no 'benchmarks' is shipped")  # it has no YAML
-    assert "did you mean quickstart.yaml?" in fails("recipes", "copy", "quikstart", "mine")
+    assert "did you mean quickstart?" in fails("recipes", "copy", "quikstart", "mine")
     assert fails("recipes", "copy", "quickstart").startswith("give a name and a folder")
     assert fails("recipes", "--folder=x") == "no option --folder=x"
