@@ -36,15 +36,13 @@ def find_shipped(name: str) -> Path:
     Raises:
         UserError: there is none; the message has the nearest.
     """
-    names = dict(shipped())
-    wanted = name.removesuffix(".yaml") + ".yaml"
+    names = {known.removesuffix(".yaml"): path for known, path in shipped()}  # the suffix would make all names alike
+    wanted = name.removesuffix(".yaml")
     for kind in KINDS:
         wanted = wanted.removeprefix(f"{kind}/")
     if wanted in names:
         return names[wanted]
-    # Without the suffix, which makes all names alike.
-    stems = [known.removesuffix(".yaml") for known in names]
-    hint = nearest(wanted.removesuffix(".yaml"), stems) or "; `lightning_rnnattn recipes` lists what is"
+    hint = nearest(wanted, names) or "; `lightning_rnnattn recipes` lists what is"
     raise UserError(f"no {name!r} is shipped{hint}")
 
 

@@ -81,8 +81,7 @@ def write_graph(
                 opset_version=OPSET,
             )
         except (RuntimeError, ValueError, TypeError, LookupError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(f"{type(model).__name__} cannot be written as ONNX: {reason}") from error
+            raise UserError(f"{type(model).__name__} cannot be written as ONNX: {_first_line(error)}") from error
     written = onnx.load(path)
     graph = written.graph
     used = {name for node in graph.node for name in node.input}
@@ -126,7 +125,7 @@ class Graph:
         except Exception as error:  # onnxruntime's have no base of their own
             raise UserError(
                 "the ONNX graph holds for the sizes of its trace only, as of a network that is run step by step over a"
-                f" sequence: {str(error).splitlines()[0]}"
+                f" sequence: {_first_line(error)}"
             ) from error
         return {name: torch.from_numpy(np.asarray(x)) for name, x in zip(self._outputs, found, strict=True)}
 
@@ -150,3 +149,7 @@ def check_equal(name: str, found: Tensor, wanted: Tensor) -> None:
     difference = (found - wanted).abs().max().item()
     if not difference <= 1e-4 * (1 + wanted.abs().max().item()):
         raise UserError(f"the ONNX graph gives {name} that differ from the model's by {difference:.2g}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -42,12 +42,17 @@ def load(source: Path, what: str) -> ctypes.CDLL | None:
         return None
 
 
+def traced() -> bool:
+    """Whether a trace is being taken, as for ONNX: other formats know torch's own operations only."""
+    return torch.jit.is_tracing()  # type: ignore[attr-defined]  # torch leaves it out of __all__
+
+
 def takes(*tensors: Tensor) -> bool:
     """Whether loops for float32 take the place of torch's operations: for such tensors on a CPU, outside of traces.
 
-    A compiler that traces fuses operations itself, and other formats know torch's own only.
+    A compiler that traces fuses operations itself; for other traces see `traced`.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]  # not in its __all__
+    if torch.compiler.is_compiling() or traced():
         return False
     return all(x.dtype is torch.float32 and x.device.type == "cpu" for x in tensors)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.ops.additive import blocked, native, triton_path
 from lightning_rnnattn.ops.additive.exponentials import AdditiveKey, raw_key
+from lightning_rnnattn.ops.native import traced
 
 SETTING = "LIGHTNING_RNNATTN_ADDITIVE"
 _SMALL = 1 << 16
@@ -67,10 +68,9 @@ def is_small(query: Tensor, key: Tensor | AdditiveKey) -> bool:
 
     There the calls cost more than the arithmetic, and the tensor of tanh units, 256 KiB at most, stays in the cache.
     Any setting but ``auto`` sends small work down the paths of `choose`, too; so does a compiler that traces, for
-    which sizes may be symbols. A trace, as for ONNX, takes it whatever the sizes: other formats know torch's own
-    operators only.
+    which sizes may be symbols. A trace takes it whatever the sizes.
     """
-    if torch.jit.is_tracing():  # type: ignore[attr-defined]  # torch leaves it out of __all__
+    if traced():
         return True
     if query.device.type != "cpu" or torch.compiler.is_compiling() or os.environ.get(SETTING, "auto") != "auto":
         return False

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lightning_rnnattn.ops.native import takes, traced
 from lightning_rnnattn.ops.scan import native
-from lightning_rnnattn.ops.scan.scan import linear_scan, refuse_second_derivative, runs_natively, start_or_zeros
+from lightning_rnnattn.ops.scan.scan import linear_scan, refuse_second_derivative, start_or_zeros
 
 
 def gated_scan(
@@ -52,11 +53,10 @@ def gated_scan(
     dtype = torch.promote_types(candidate.dtype, torch.float32)
     state = start_or_zeros(update, candidate, start, dtype)
     update, wide, forget = update.to(dtype), candidate.to(dtype), None if forget is None else forget.to(dtype)
-    if torch.jit.is_tracing():  # type: ignore[attr-defined]  # torch leaves it out of __all__
-        return traceable_gated_scan(update, wide, forget, state, reverse).to(candidate.dtype)
-    # A compiler that traces fuses the gates itself, and cannot look for the one of C++.
-    if dtype == torch.float32 and not torch.compiler.is_compiling() and runs_natively(candidate.device):
-        h: Tensor = gated_op(update, wide, forget, state, reverse)
+    if traced():
+        h = traceable_gated_scan(update, wide, forget, state, reverse)
+    elif takes(wide) and native.library() is not None:
+        h = gated_op(update, wide, forget, state, reverse)
     else:
         z = _share(update, forget).sigmoid()
         h = linear_scan(1 - z, z * _positive(wide), state, reverse=reverse)
@@ -92,7 +92,7 @@ def _share(update: Tensor, forget: Tensor | None) -> Tensor:
 
 
 def _positive(candidate: Tensor) -> Tensor:
-    """G."""
+    """What g makes of a candidate."""
     return candidate.relu() + candidate.clamp(max=0.0).sigmoid()
 
 
