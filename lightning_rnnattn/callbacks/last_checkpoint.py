@@ -55,6 +55,7 @@ class LastCheckpoint(RunCheckpoint):
         )
         self._interrupted = False
         self._terminated = False
+        self._began = False
         self._before_validation = False  # whether what is being saved has its validation still to come
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -69,6 +70,7 @@ class LastCheckpoint(RunCheckpoint):
         another collective.
         """
         super().on_train_start(trainer, pl_module)
+        self._began = True
         if threading.current_thread() is not threading.main_thread():
             return
         if trainer.world_size > 1:
@@ -159,7 +161,7 @@ class LastCheckpoint(RunCheckpoint):
             self._before_validation = validating
             self._save(trainer)
             self._before_validation = False
-        if self.last_model_path:
+        if self.last_model_path and self._began:
             rank_zero_info(f"Interrupted at step {trainer.global_step}. Resume with --ckpt_path {self.last_model_path}")
 
     def before_replacing(self, path: Path) -> None:

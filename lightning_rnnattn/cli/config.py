@@ -1,12 +1,14 @@
 """Configurations: read by name, saved with the run."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_rnnattn.callbacks.run import run_dir
 from lightning_rnnattn.cli.early import import_modules
@@ -18,6 +20,9 @@ from lightning_rnnattn.modules import SequenceModule
 
 WANDB_RUN = "wandb_run"
 """The key of a W&B run's id in a checkpoint."""
+
+OF_A_START = ("config.yaml", "hparams.yaml", "run.json", "events.out.tfevents.")
+"""How the names of the files begin that a run and its logger write before the first step."""
 
 
 class ConfigFile(ActionConfigFile):
@@ -35,6 +40,8 @@ class ConfigFile(ActionConfigFile):
             if isinstance(settings.get("trainer"), list):  # of which nothing would be used, and nothing said
                 raise UserError(f"--config {path}: trainer: expected a mapping of settings, not a list")
             key = _key_of(path, settings["class_path"]) if "class_path" in settings else None
+            if not settings:  # nothing in it, or comments
+                return
             values = json.dumps({key: str(path)}) if key else str(path)
         super().__call__(parser, namespace, values, option_string)
 
@@ -58,6 +65,7 @@ class SaveConfig(SaveConfigCallback):
 
     def __init__(self, parser: LightningArgumentParser, config: Any, **kwargs: Any) -> None:
         super().__init__(parser, config, **kwargs, save_to_log_dir=False)
+        self._can_go = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Finds the run's folder, which all ranks do together, before rank zero writes."""
@@ -65,13 +73,26 @@ class SaveConfig(SaveConfigCallback):
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes the file; W&B gets it, too."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Writes the file, but never over one that the run was started with; W&B gets it, too."""
         path = self.folder / self.config_filename
-        self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
+        self._can_go = bool(trainer.loggers) and not path.exists()
+        if path.exists() and any(path.samefile(given) for given in self.config.config or ()):
+            rank_zero_warn(f"{path} is the run's --config, and stays as it is: the complete one is not saved")
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, path, skip_unset=False, overwrite=True, multifile=False)
         for logger in trainer.loggers:
             if isinstance(logger, WandbRun):
                 logger.log_config(path)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps the folder from here on, whatever happens."""
+        self._can_go = False
+
+    def forget(self) -> None:
+        """Removes the folder of a run that was refused before its first step, for its checkpoint's state, say."""
+        if self._can_go and all(path.name.startswith(OF_A_START) for path in self.folder.iterdir()):
+            shutil.rmtree(self.folder)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Notes which W&B run this is, so that it goes on where the checkpoint is resumed from."""

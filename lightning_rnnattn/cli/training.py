@@ -292,6 +292,11 @@ class TrainingCLI(LightningCLI):
         """Runs it; where another process is lost, nothing is left to do but to say so."""
         try:
             super()._run_subcommand(subcommand)
+        except UserError:
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, SaveConfig):
+                    callback.forget()
+            raise
         except RuntimeError as error:
             if not lost_process(error):
                 raise

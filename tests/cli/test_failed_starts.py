@@ -104,6 +104,21 @@ def test_no_logger_has_begun(left_behind, logger):
     assert not left
 
 
+@pytest.mark.parametrize("logger", ["CSV", "TensorBoard"])
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--data.batch_size=1", "the checkpoint is from the middle of an epoch (batch 1) over "),
+        ("--model.optimizer=SGD", "model.optimizer: the checkpoint has the state of another optimizer than SGD"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit(left_behind, fit, logger, flag, message):
+    fit(*PAIRS.split(), "--data.batch_size=2", "--trainer.max_steps=1", "--trainer.limit_val_batches=0")
+    line, left = left_behind(*LOGGERS[logger], "--ckpt_path=runs/version_0/checkpoints/last.ckpt", flag)
+    assert line.startswith(message)
+    assert not [name for name in left if name.startswith("runs/")]
+
+
 def test_a_validation_without_data(left_behind, fails, fit):
     fit(*PAIRS.split())
     line = fails("validate", "--ckpt_path=runs/version_0/checkpoints/last.ckpt", "--trainer.accelerator=cpu")

@@ -43,6 +43,24 @@ def test_the_config_repeats_the_run(fit, small):
     assert all(torch.equal(first["state_dict"][name], tensor) for name, tensor in second["state_dict"].items())
 
 
+def test_without_a_logger_the_config_that_was_given_stays(workdir, fit, small):
+    text = "# mine\nseed_everything: 3\n"
+    (workdir / "config.yaml").write_text(text)
+    with pytest.warns(UserWarning, match="config.yaml is the run's --config, and stays as it is"):
+        fit("--config=config.yaml", *small, "--trainer.logger=false")
+    assert (workdir / "config.yaml").read_text() == text
+    (workdir / "mine.yaml").write_text(text)
+    (workdir / "config.yaml").unlink()
+    fit("--config=mine.yaml", *small, "--trainer.logger=false")
+    assert saved(".")["trainer"]["max_steps"] == 2
+
+
+def test_a_config_of_comments_alone_says_nothing(workdir, fit, small):
+    (workdir / "none.yaml").write_text("# seed_everything: 3\n")
+    fit("--config=none.yaml", *small)
+    assert saved()["seed_everything"] == 0
+
+
 def test_yaml_then_flags_in_their_order(workdir, fit, small):
     one = "model: {class_path: LanguageModel, init_args: {dropout: 0.1, label_smoothing: 0.1, tie_weights: true}}"
     (workdir / "one.yaml").write_text(one)
@@ -244,7 +262,7 @@ def test_last_passes_over_what_it_cannot_use(workdir, fit, fails, small, caplog)
     assert "(the newest is runs/last-v1.ckpt: not a checkpoint that can be opened safely" in line
 
 
-def test_an_optimizer_does_not_go_on_from_the_state_of_another(fit, fails, small):
+def test_an_optimizer_does_not_go_on_from_the_state_of_another(fit, fails, small, caplog):
     fit(*small)
     options = [*small, *QUIET, "--ckpt_path=runs/version_0/checkpoints/last.ckpt", "--trainer.max_steps=3"]
     line = fails("fit", *options, "--model.optimizer=SGD", "--model.optimizer.lr=0.1")
@@ -252,6 +270,7 @@ def test_an_optimizer_does_not_go_on_from_the_state_of_another(fit, fails, small
         "model.optimizer: the checkpoint has the state of another optimizer than SGD (it lacks 'momentum'): go on with"
         " the same, or start anew from its weights with --init_from"
     )
+    assert not [message for message in caplog.messages if message.startswith("Interrupted")]
     fit(*options, "--model.optimizer=Adam", "--model.optimizer.lr=0.1")  # which AdamW's state fits
 
 
