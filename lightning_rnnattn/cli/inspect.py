@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from lightning_rnnattn.cli.loading import add_model_options, load_model, text_lines
+from lightning_rnnattn.cli.outputs import check_output
 from lightning_rnnattn.cli.plain import PlainParser
 from lightning_rnnattn.errors import UserError
 
@@ -26,6 +27,7 @@ def run(command: str, args: list[str]) -> None:
         UserError: for options, texts or a checkpoint that cannot be used.
     """
     options = make_parser().parse_args(args)
+    check_output("output", options.output, vars(options).items())
     import torch
 
     from lightning_rnnattn.callbacks.page import attention_page

@@ -42,6 +42,7 @@ from lightning_rnnattn.cli.early import EarlyOptions, early_options, import_modu
 from lightning_rnnattn.cli.instantiators import DataInstantiator, ModelInstantiator, optional_model_arguments
 from lightning_rnnattn.cli.messages import short_message
 from lightning_rnnattn.cli.nulls import check_nulls
+from lightning_rnnattn.cli.outputs import check_output
 from lightning_rnnattn.cli.processes import (
     AGAIN,
     StartedProcesses,
@@ -275,7 +276,8 @@ class TrainingCLI(LightningCLI):
             self.checkpoint = replace(self.checkpoint, weights=None)  # their memory is free from here
 
     def before_predict(self) -> None:
-        """Asks the model for its attention, where `--attention` is given."""
+        """Keeps the output off what is read; asks the model for its attention, where `--attention` is given."""
+        check_output("output", self.config.predict.output, self.config.predict.items())
         if self.config.predict.attention:
             if not hasattr(self.model, "predict_attention"):
                 raise UserError(

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lightning_rnnattn.cli.loading import add_model_options, check_at_least_one, load_model
+from lightning_rnnattn.cli.outputs import check_output
 from lightning_rnnattn.cli.plain import PlainParser
 from lightning_rnnattn.errors import UserError
 
@@ -64,6 +65,7 @@ def run(command: str, args: list[str]) -> None:
     """
     options = make_parser().parse_args(args)
     check_at_least_one(options, "batch_size")
+    check_output("alignments", options.alignments, vars(options).items())
     model = load_model(options, args)
     if not hasattr(model, "decode") or not hasattr(model, "source_tokenizer"):
         raise UserError(f"--ckpt_path {options.ckpt_path}: {type(model).__name__} cannot translate")
