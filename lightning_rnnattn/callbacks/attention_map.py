@@ -76,6 +76,9 @@ class AttentionMap(Observer):
         try:
             with observing(trainer, module):
                 examples = list(self._views(module))
+            if not examples:
+                why = "no validation came before the end" if self.texts is None else "there are no texts"
+                raise UserError(f"{why}: give it texts")
         except UserError as error:
             rank_zero_warn(f"AttentionMap draws nothing: {error}")
             return

@@ -159,6 +159,15 @@ def test_attention_map_of_texts(fit, tmp_path):
     assert callback.path.name == "example1_step0000032.png"
 
 
+@pytest.mark.parametrize(
+    ("texts", "why"), [(None, "no validation came before the end: give it texts"), ([], "there are no texts")]
+)
+def test_attention_map_of_nothing(fit, tmp_path, texts, why):
+    with pytest.warns(UserWarning, match=f"AttentionMap draws nothing: {why}"):
+        fit(AttentionMap(texts), max_steps=1)
+    assert not (tmp_path / "attention").exists()
+
+
 def test_attention_map_of_a_model_without_attention(fit, tmp_path):
     class Plain(TinyModel):
         def attention_views(self, batch, rows):
