@@ -90,6 +90,8 @@ def _class(match: re.Match[str], parser: ArgumentParser) -> str:
     if match["nameless"]:
         return _missing(".".join([*parents, key]), parser)
     given = match["name"] or match["path"] or _given(match)
+    if given == "None":  # as jsonargparse reads a null for a class within a class
+        return f"{'.'.join([*parents, key])}: null is taken from a --config file, but not from the command line"
     if not match["base"] and re.search(r"[/\\]|\.ya?ml$", given):
         return f"{'.'.join([*parents, key])}: no file {given!r}"
     holder = _holder(match)

@@ -85,6 +85,8 @@ RUN --model.rnn.dropout=2
     dropout=2.0 is not a probability in [0, 1)
 --data=CMUStress --model=SequenceClassifier --model.rnn.hidden_size 8
     model.rnn: name the class, too: --model.rnn=LSTM --model.rnn.bidirectional=true --model.rnn.hidden_size=8
+--config=quickstart_g2p --model.decoder.attention=null
+    model.decoder.attention: null is taken from a --config file, but not from the command line
 --config=mnist/pixels.yaml
     there is no data for train: give data.folder
 """.splitlines()  # what follows `fit`, and the error
