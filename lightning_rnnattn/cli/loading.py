@@ -2,6 +2,7 @@
 
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
 from typing import Any
 
 from lightning_rnnattn.cli.early import early_options, import_modules
@@ -60,15 +61,32 @@ def check_at_least_one(options: Namespace, *names: str) -> None:
             raise UserError(f"--{name} is {getattr(options, name)}: it must be at least 1")
 
 
+def stdin_lines(what: str) -> Iterator[str]:
+    """Standard input as text files are read: UTF-8 whatever the locale, no byte order mark, no ends of lines.
+
+    Args:
+        what: what somebody at a terminal is asked to type.
+
+    Raises:
+        UserError: at a line that is not UTF-8.
+    """
+    if sys.stdin.isatty():
+        sys.stderr.write(f"Type {what}; Ctrl-D ends.\n")
+    for number, line in enumerate(sys.stdin.buffer, start=1):
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise UserError(f"standard input:{number}: not UTF-8 ({error.reason} at byte {error.start})") from None
+        yield (text.removeprefix("\ufeff") if number == 1 else text).rstrip("\r\n")
+
+
 def text_lines(otherwise: str) -> list[str]:
     """The lines of standard input that are not empty.
 
     Raises:
         UserError: ``otherwise``, where there are none.
     """
-    if sys.stdin.isatty():
-        sys.stderr.write("Type texts, one a line; Ctrl-D ends.\n")
-    found = [line for line in sys.stdin.read().splitlines() if line]
+    found = [line for line in stdin_lines("texts, one a line") if line]
     if not found:
         raise UserError(otherwise)
     return found

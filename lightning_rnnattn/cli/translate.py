@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from lightning_rnnattn.cli.loading import add_model_options, check_at_least_one, load_model
+from lightning_rnnattn.cli.loading import add_model_options, check_at_least_one, load_model, stdin_lines
 from lightning_rnnattn.cli.outputs import check_output
 from lightning_rnnattn.cli.plain import PlainParser
 from lightning_rnnattn.errors import UserError
@@ -149,13 +149,8 @@ def _lowercase(path: str) -> bool:
 
 def _lines(lowercase: bool) -> Iterator[str]:
     """Standard input, as `PairDataModule` reads its files."""
-    if sys.stdin.isatty():
-        sys.stderr.write("Type lines to translate; Ctrl-D ends.\n")
-    for number, line in enumerate(sys.stdin.buffer, start=1):
-        try:
-            text = line.decode().strip()
-        except UnicodeDecodeError as error:
-            raise UserError(f"standard input:{number}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    for line in stdin_lines("lines to translate"):
+        text = line.strip()
         yield text.lower() if lowercase else text
 
 

@@ -45,7 +45,7 @@ def test_samples_differ(generate):
 
 
 def test_prompts_from_standard_input(generate, monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO("ROMEO:\n\nTo be\n\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfROMEO:\r\n\nTo be\n\n")))
     from_stdin = generate()  # empty lines are no prompts
     assert from_stdin == generate("--prompt=ROMEO:", "--prompt=To be")
 
@@ -72,7 +72,13 @@ def test_no_checkpoint(fails):
     assert fails("generate", "--ckpt_path=nowhere.ckpt", "--prompt=a") == "nowhere.ckpt: no such checkpoint file"
 
 
+def test_a_prompt_that_is_not_utf8(fails, checkpoint, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"To\ncaf\xe9\n")))
+    line = fails("generate", f"--ckpt_path={checkpoint}")
+    assert line == "standard input:2: not UTF-8 (invalid continuation byte at byte 3)"
+
+
 @pytest.mark.parametrize("text", ["", "\n\n"])
 def test_no_prompt(fails, checkpoint, monkeypatch, text):
-    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     assert fails("generate", f"--ckpt_path={checkpoint}").startswith("nothing to continue")

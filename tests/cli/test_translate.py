@@ -47,7 +47,7 @@ def test_the_batch_and_the_companions_do_not_matter(translate):
 
 
 def test_windows_lines_and_none_at_all(translate):
-    assert translate(text=TEXT.replace("\n", "\r\n")) == translate()
+    assert translate(text="\ufeff" + TEXT.replace("\n", "\r\n")) == translate()
     assert translate(text="") == ""
 
 
