@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
-from lightning_rnnattn import GRU, LSTM, RNN, Elman, MinGRU, MinLSTM, UserError
+from lightning_rnnattn import GRU, LSTM, RNN, Elman, LayerNormLSTM, MinGRU, MinLSTM, UserError, ZoneoutLSTM
 from lightning_rnnattn.layers import map_state
 from lightning_rnnattn.layers.steps import stack, unstack
 
 KERNELS = [LSTM, GRU, Elman, partial(Elman, relu=True)]
 PEERS = [nn.LSTM, nn.GRU, nn.RNN, partial(nn.RNN, nonlinearity="relu")]
-CELLS = [*KERNELS, MinGRU, MinLSTM]
+CELLS = [*KERNELS, MinGRU, MinLSTM, ZoneoutLSTM, LayerNormLSTM]
 B, T, D, N = 3, 6, 4, 5
 OPTIONS = [
     {},
@@ -141,7 +141,9 @@ def test_dropout_within_a_kernel_is_torchs_own(cell, peer):
 @pytest.mark.parametrize("cell", CELLS)
 def test_dropout_lies_between_kernels(cell, assert_drops):
     rnn, x = cell(D, 20, num_layers=2, layer_norm=True, dropout=0.3), torch.randn(B, T, D)
-    assert_drops(rnn, lambda: rnn(x), 0.3, before=rnn.norms[0], behind=rnn.kernels[1])
+    kernel = rnn.kernels[1]
+    behind = kernel[0] if isinstance(kernel, nn.ModuleList) else kernel
+    assert_drops(rnn, lambda: rnn(x), 0.3, before=rnn.norms[0], behind=behind)
 
 
 def test_layers_of_different_sizes_are_kernels_of_their_own():
