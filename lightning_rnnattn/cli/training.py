@@ -1,7 +1,6 @@
 """fit, validate, test and predict: Lightning's own command line, with checkpoints that know what they are."""
 
 import logging
-import os
 import shlex
 import warnings
 from argparse import ArgumentError
@@ -11,8 +10,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from jsonargparse import Namespace
-from lightning.pytorch import Callback, LightningDataModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -20,15 +18,7 @@ from lightning.pytorch.utilities import rank_zero_info
 import lightning_rnnattn.data
 import lightning_rnnattn.layers
 import lightning_rnnattn.scores  # noqa: F401
-from lightning_rnnattn.callbacks import (
-    FiniteLoss,
-    MetricsHistory,
-    NextSteps,
-    PredictionWriter,
-    RecordWriter,
-    RunProgress,
-)
-from lightning_rnnattn.callbacks.run_record import RunRecord
+from lightning_rnnattn.cli.callbacks import BY_DEFAULT, always, classes
 from lightning_rnnattn.cli.checkpoints import (
     REQUEUED,
     SEARCHED,
@@ -45,14 +35,12 @@ from lightning_rnnattn.cli.nulls import check_nulls
 from lightning_rnnattn.cli.outputs import check_output
 from lightning_rnnattn.cli.processes import (
     AGAIN,
-    StartedProcesses,
     end_without_others,
     exit_code,
     leave_process_group,
     lost_process,
     speak_for_others,
 )
-from lightning_rnnattn.data.examples import ExampleDataModule
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.modules import SequenceModule
 from lightning_rnnattn.spec import spec
@@ -60,9 +48,7 @@ from lightning_rnnattn.spec import spec
 DEFAULTS: dict[str, dict[str, Any]] = {
     "fit": {
         "trainer.logger": {"class_path": "CSVLogger", "init_args": {"save_dir": "runs", "name": ""}},
-        "trainer.callbacks": [
-            {"class_path": name} for name in ("BestCheckpoint", "LastCheckpoint", "Throughput", "MetricsPlot")
-        ],
+        "trainer.callbacks": BY_DEFAULT,
     },
     "validate": {"trainer.logger": False},  # the result is printed; a folder for each would hide those of runs
     "test": {"trainer.logger": False},
@@ -224,13 +210,13 @@ class TrainingCLI(LightningCLI):
         trainer = self.config[self.command].trainer
         if isinstance(trainer.callbacks, Namespace):
             trainer.callbacks = [trainer.callbacks]
-        kinds = _kinds(trainer.callbacks)
+        kinds = classes(trainer.callbacks)
         if len(set(kinds)) == len(kinds):
             return
         self._parser(self.command).set_defaults({"trainer.callbacks": None})
         given = parser.parse_args(args)[self.command].trainer.callbacks
         defaults = trainer.callbacks[: len(kinds) - len(given)]  # none where a config lists them all
-        trainer.callbacks = [one for one in defaults if resolve_name(one.class_path) not in _kinds(given)] + given
+        trainer.callbacks = [one for one in defaults if resolve_name(one.class_path) not in classes(given)] + given
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: Lightning's own lets the checkpoint override YAML and flags."""
@@ -241,30 +227,8 @@ class TrainingCLI(LightningCLI):
         self.parser.add_instantiator(ModelInstantiator(self, data, self.checkpoint.shapes), SequenceModule)
 
     def before_instantiate_classes(self) -> None:
-        """Adds what every run has, whatever other callbacks there are: a record, a progress bar, a guard, a writer."""
-        config = self.config[self.command]
-        kinds = _kinds(config.trainer.callbacks)
-        added: list[Callback] = [StartedProcesses(), RunRecord(self.typed)]
-        if self.command == "fit":
-            added += [kind() for kind in (FiniteLoss, MetricsHistory) if kind not in kinds]
-        if self.command == "predict":
-            data = resolve_name(config.data.class_path)
-            writer = RecordWriter if issubclass(data, ExampleDataModule) else PredictionWriter
-            added.append(writer(config.output))
-        if config.quiet:
-            self._hush()
-        elif config.trainer.enable_progress_bar is not False:
-            added += [] if any(issubclass(kind, ProgressBar) for kind in kinds) else [RunProgress()]
-        self.trainer_defaults["callbacks"] = added
-
-    def _hush(self) -> None:
-        trainer = self.config[self.command].trainer
-        trainer.enable_progress_bar = trainer.enable_model_summary = False
-        given = trainer.callbacks or []
-        trainer.callbacks = [callback for callback in given if resolve_name(callback.class_path) is not NextSteps]
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        # What rich, W&B and processes that are started ask for.
-        os.environ.update(TTY_COMPATIBLE="0", WANDB_SILENT="true")
+        """Adds the callbacks that every run has."""
+        self.trainer_defaults["callbacks"] = always(self.command, self.typed, self.config[self.command])
 
     def before_fit(self) -> None:
         """Lets the model refuse its optimizer and the data's vocabularies before loggers begin; loads `--init_from`."""
@@ -314,10 +278,6 @@ class TrainingCLI(LightningCLI):
         if subcommand == "fit" and self.early.ckpt_path not in (None, REQUEUED) and kwargs["ckpt_path"]:
             go_on_logging(self.trainer, kwargs["ckpt_path"])
         return kwargs
-
-
-def _kinds(callbacks: list[Namespace] | None) -> list[type]:
-    return [resolve_name(callback.class_path) for callback in callbacks or []]
 
 
 def _partials(chosen: Namespace) -> dict[str, Any]:
