@@ -76,7 +76,7 @@ class SaveConfig(SaveConfigCallback):
         """Writes the file, but never over one that the run was started with; W&B gets it, too."""
         path = self.folder / self.config_filename
         self._can_go = bool(trainer.loggers) and not path.exists()
-        if path.exists() and any(path.samefile(given) for given in self.config.config or ()):
+        if path.exists() and any(given and path.samefile(given) for given in self.config.config or ()):
             rank_zero_warn(f"{path} is the run's --config, and stays as it is: the complete one is not saved")
             return
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -50,9 +50,11 @@ def test_without_a_logger_the_config_that_was_given_stays(workdir, fit, small):
         fit("--config=config.yaml", *small, "--trainer.logger=false")
     assert (workdir / "config.yaml").read_text() == text
     (workdir / "mine.yaml").write_text(text)
+    (workdir / "part.yaml").write_text("class_path: LanguageModel\n")
     (workdir / "config.yaml").unlink()
-    fit("--config=mine.yaml", *small, "--trainer.logger=false")
-    assert saved(".")["trainer"]["max_steps"] == 2
+    for seed in (3, 4):  # the second time over what the first has saved
+        fit("--config=mine.yaml", "--config=part.yaml", *small, "--trainer.logger=false", f"--seed_everything={seed}")
+        assert saved(".")["seed_everything"] == seed
 
 
 def test_a_config_of_comments_alone_says_nothing(workdir, fit, small):
