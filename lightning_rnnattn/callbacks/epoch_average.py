@@ -3,12 +3,13 @@
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
 
+from lightning_rnnattn.callbacks.delayed_averaging import DelayedAveraging
+from lightning_rnnattn.callbacks.run import validates
 from lightning_rnnattn.errors import UserError
 
 
-class EpochAverage(WeightAveraging):
+class EpochAverage(DelayedAveraging):
     """Validate, save and leave at the end the mean of the weights at the ends of epochs (checkpoint averaging).
 
     As Vaswani et al. (2017) average their last checkpoints, without the files (Izmailov et al. 2018): from epoch
@@ -21,7 +22,7 @@ class EpochAverage(WeightAveraging):
     """
 
     def __init__(self, start: int = 0) -> None:
-        super().__init__(use_buffers=False)
+        super().__init__()
         if start < 0:
             raise UserError(f"EpochAverage: start is {start}: epochs count from 0")
         self.start = start
@@ -30,26 +31,16 @@ class EpochAverage(WeightAveraging):
         """Whether weights count: at the ends of epochs."""
         return epoch_idx is not None and epoch_idx >= self.start
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the mean in the place of the weights; at an epoch's end, with this epoch's."""
-        if trainer.state.fn == "fit" and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the weights, unless the run is stopped in the middle of the epoch."""
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             super().on_train_epoch_end(trainer, pl_module)
-        self._follow(pl_module)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validate the mean; at an epoch's end, with this epoch's weights."""
+        if validates(trainer):
+            self.on_train_epoch_end(trainer, pl_module)
         super().on_validation_epoch_start(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the mean in the place of the weights."""
-        self._follow(pl_module)
-        super().on_train_end(trainer, pl_module)
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let go of the mean, lest it be mixed with what the trainer evaluates after the fit."""
-        self._average_model = None
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Save the mean as the weights."""
-        self._follow(pl_module)
-        super().on_save_checkpoint(trainer, pl_module, checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
         """Which steps and epochs have counted."""
@@ -59,7 +50,3 @@ class EpochAverage(WeightAveraging):
         """Go on from there."""
         super().load_state_dict(state_dict)
         self._latest_update_epoch = state_dict["latest_update_epoch"]
-
-    def _follow(self, module: LightningModule) -> None:
-        if self._average_model is not None and not self._average_model.n_averaged:
-            self._average_model.module.load_state_dict(module.state_dict())

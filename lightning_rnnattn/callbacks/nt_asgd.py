@@ -3,13 +3,14 @@
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_rnnattn.callbacks.delayed_averaging import DelayedAveraging
 from lightning_rnnattn.callbacks.run import validates
+from lightning_rnnattn.errors import UserError
 
 
-class NTASGD(WeightAveraging):
+class NTASGD(DelayedAveraging):
     r"""Non-monotonically triggered averaged SGD (Merity et al. 2018, section 3), as the authors' code has it.
 
     Training goes on as it is; from the trigger on, the mean of the weights after all steps since then is what is
@@ -28,58 +29,39 @@ class NTASGD(WeightAveraging):
     """
 
     def __init__(self, monitor: str = "val_loss", nonmono: int = 5) -> None:
-        super().__init__(use_buffers=False)
+        super().__init__()
         self.monitor = monitor
         self.nonmono = nonmono
         self.averages = False
         self._losses: list[float] = []
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forget another fit's losses."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit":
+            self.averages, self._losses = False, []
+
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         """After each step since the trigger."""
         return self.averages and step_idx is not None
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validate the averaged weights."""
-        if self._has_average:
-            super().on_validation_epoch_start(trainer, pl_module)
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take up the others again."""
-        if self._has_average:
-            super().on_validation_epoch_end(trainer, pl_module)
-
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to average where the loss calls for it."""
+        """Begin to average where the loss calls for it.
+
+        Raises:
+            UserError: if nothing is logged as ``monitor``.
+        """
         if not validates(trainer) or self.averages:
             return
+        if self.monitor not in trainer.callback_metrics:
+            logged = ", ".join(sorted(trainer.callback_metrics))
+            raise UserError(f"NTASGD: nothing logs monitor={self.monitor!r}, only {logged or 'nothing at all'}")
         loss = float(trainer.callback_metrics[self.monitor])
         long_ago = self._losses[: -self.nonmono] if self.nonmono else self._losses
         self._losses.append(loss)
         if long_ago and loss > min(long_ago):
             self.averages = True
             rank_zero_info(f"NTASGD: averaging weights from step {trainer.global_step} on")
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing yet: what is saved now must have the weights that training goes on from."""
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the averaged weights in the model."""
-        if self._has_average:
-            self._copy_average_to_current(pl_module)
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let go of the average, lest it be mixed with what the trainer evaluates after the fit."""
-        self._average_model = None
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Save the averaged weights as the model's, beside the others."""
-        if self._has_average:
-            super().on_save_checkpoint(trainer, pl_module, checkpoint)
-
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take both out of the checkpoint."""
-        if "averaging_state" in checkpoint:
-            super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
         """The losses so far, and whether they have triggered."""
@@ -89,7 +71,3 @@ class NTASGD(WeightAveraging):
         """Go on with them."""
         super().load_state_dict(state_dict)
         self.averages, self._losses = state_dict["averages"], list(state_dict["losses"])
-
-    @property
-    def _has_average(self) -> bool:
-        return self._average_model is not None and bool(self._average_model.n_averaged)

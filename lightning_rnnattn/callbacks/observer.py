@@ -5,6 +5,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
+from lightning_rnnattn.callbacks.delayed_averaging import averaged
 from lightning_rnnattn.callbacks.run import RunCallback, observes, validates
 from lightning_rnnattn.errors import require_positive
 
@@ -12,7 +13,7 @@ from lightning_rnnattn.errors import require_positive
 class Observer(RunCallback):
     """A callback that looks at the model after every so many validations of a fit, and at its end.
 
-    A subclass implements `observe`.
+    Where weights are averaged, it has the mean that is validated. A subclass implements `observe`.
 
     Args:
         every_n_validations: look after every so many validations.
@@ -26,6 +27,12 @@ class Observer(RunCallback):
         self.every_n_validations = every_n_validations
         self._validations = 0
         self._last_step = -1
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the run's folder; a fit counts its own validations."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit":
+            self._validations, self._last_step = 0, -1
 
     @abstractmethod
     def observe(self, trainer: Trainer, module: LightningModule) -> None:
@@ -55,4 +62,5 @@ class Observer(RunCallback):
     def _look(self, trainer: Trainer, module: LightningModule) -> None:
         self._last_step = trainer.global_step
         if observes(trainer):
-            self.observe(trainer, module)
+            with averaged(trainer, module):
+                self.observe(trainer, module)

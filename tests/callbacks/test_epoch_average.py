@@ -1,8 +1,9 @@
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 
 from lightning_rnnattn.callbacks import EpochAverage, LastCheckpoint
+from lightning_rnnattn.callbacks.observer import Observer
 from lightning_rnnattn.errors import UserError
 
 from .test_checkpoints import InValidation, WithoutDropout, assert_same, sigterm
@@ -79,6 +80,55 @@ def test_resumes_exactly_after_a_stop_in_a_validation(fit, tmp_path):
     _, resumed = fit(EMAWeightAveraging(decay=0.9), LastCheckpoint(), kind=WithoutDropout, seed=7,
                      ckpt_path=last.last_model_path)  # fmt: skip
     assert_same(resumed, straight)
+
+
+def test_what_a_stop_in_the_middle_of_an_epoch_leaves_is_what_it_saved(fit):
+    last = LastCheckpoint()
+    _, model = fit(EpochAverage(), last, max_epochs=None, max_steps=11)
+    assert torch.equal(
+        model.output.weight, torch.load(last.last_model_path, weights_only=True)["state_dict"]["output.weight"]
+    )
+
+
+def test_a_checkpoint_of_the_end_has_the_weights_that_training_goes_on_from(fit, tmp_path):
+    weights = Weights()
+    lightnings = ModelCheckpoint(dirpath=tmp_path / "end", every_n_train_steps=1000, save_last=True)
+    _, model = fit(EpochAverage(), weights, lightnings, max_epochs=2)
+    saved = torch.load(tmp_path / "end" / "last.ckpt", weights_only=True)
+    assert torch.equal(saved["current_model_state"]["output.weight"], weights.trained[-1])
+    assert torch.equal(saved["state_dict"]["output.weight"], model.output.weight)
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["same trainer", "new trainer"])
+def test_a_second_fit_has_a_mean_of_its_own(fit, same):
+    average, weights = EpochAverage(), Weights()
+    trainer, model = fit(average, weights, num_sanity_val_steps=1)
+    weights.trained.clear()
+    if same:
+        trainer.fit_loop.max_epochs = 4
+        trainer.fit(model, Batches(), Batches(2))
+    else:
+        _, model = fit(average, weights, num_sanity_val_steps=1)
+    assert len(weights.trained) == 2
+    torch.testing.assert_close(model.output.weight, torch.stack(weights.trained).mean(0))
+
+
+@pytest.mark.parametrize("average", [EpochAverage, lambda: EMAWeightAveraging(decay=0.5)])
+def test_what_is_shown_is_of_the_weights_that_were_validated(fit, average):
+    class Look(Observer):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def observe(self, trainer, module):
+            self.seen.append(module.output.weight.detach().clone())
+
+    weights, look = Weights(), Look()
+    _, model = fit(look, average(), weights, max_epochs=3)
+    assert not torch.equal(weights.validated[-1], weights.trained[-1])
+    for seen, validated in zip(look.seen, weights.validated, strict=True):
+        assert torch.equal(seen, validated)
+    assert torch.equal(model.output.weight, weights.validated[-1])
 
 
 def test_a_negative_start():

@@ -4,6 +4,7 @@ import torch
 
 from lightning_rnnattn.callbacks import NTASGD, BestCheckpoint, LastCheckpoint
 from lightning_rnnattn.data import TokenBatches
+from lightning_rnnattn.errors import UserError
 
 # By validation: better, better, worse (but not than the ones long ago), worse than those, then of no importance.
 LOSSES = [5.0, 4.0, 4.5, 4.4, 9.0, 9.0]
@@ -33,9 +34,9 @@ class Wandering(L.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def run(folder, epochs=EPOCHS, ckpt_path=None, **options):
+def run(folder, epochs=EPOCHS, ckpt_path=None, callback=None, **options):
     model = Wandering()
-    callback = NTASGD(nonmono=2)
+    callback = callback or NTASGD(nonmono=2)
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
@@ -119,3 +120,14 @@ def test_resumes_in_the_middle_of_an_averaged_epoch(tmp_path):
     run(tmp_path / "part", max_steps=5 * steps + 2)
     resumed, _ = run(tmp_path / "rest", ckpt_path=tmp_path / "part" / "last.ckpt")
     assert torch.equal(resumed.weight, whole.weight)
+
+
+def test_a_second_fit_has_losses_of_its_own(tmp_path):
+    first, callback = run(tmp_path / "first")
+    second, _ = run(tmp_path / "second", callback=callback)
+    assert torch.equal(first.weight, second.weight)
+
+
+def test_a_monitor_that_nothing_logs(tmp_path):
+    with pytest.raises(UserError, match="NTASGD: nothing logs monitor='val_los', only val_loss"):
+        run(tmp_path, callback=NTASGD("val_los"))
