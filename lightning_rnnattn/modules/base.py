@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, Reduce
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
+from torchmetrics import Metric
 
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.layers import Penalized
@@ -139,6 +140,9 @@ class SequenceModule(L.LightningModule, ABC):
         Raises:
             UserError: if the module came with another vocabulary than the data's.
         """
+        for metric in self.modules():
+            if isinstance(metric, Metric):
+                metric.reset()  # `Trainer.validate` left them tensors of inference mode, which a fit cannot add to
         self._ranks = []  # of a checkpoint that was merely loaded; one that is resumed is read after this
         self.take_vocabularies_of(getattr(self.trainer, "datamodule", None))
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from lightning_rnnattn import (
+    BLEU,
     GRU,
     LSTM,
     AdditiveScore,
@@ -312,6 +313,20 @@ def test_learns_validates_tests_and_loads_again(files):
     source = torch.tensor([[*data.source_tokenizer.encode("b c a"), data.source_tokenizer.eos_id]])
     (best,) = again.decode(source, torch.tensor([4]))[0]
     assert again.text(best.tokens) == "a c b"
+
+
+def test_a_fit_may_follow_a_validation(files):
+    paths = {f"{split}_{side}": f"{files}/{side}.txt" for split in ("train", "val") for side in ("source", "target")}
+    data = PairDataModule(**paths, source_tokenizer=WordTokenizer(), cache_dir=str(files))
+    data.prepare_data()
+    data.setup("fit")
+    model = Seq2Seq(data.source_vocab_size, data.target_vocab_size, text_metrics=[ExactMatch, BLEU])
+    silent = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(accelerator="cpu", max_steps=2, enable_checkpointing=False, **silent)
+    before = trainer.validate(model, datamodule=data, verbose=False)
+    trainer.fit(model, datamodule=data)
+    after = trainer.validate(model, datamodule=data, verbose=False)
+    assert before[0]["val_loss"] != after[0]["val_loss"]
 
 
 def test_from_the_command_line_to_predictions(files, monkeypatch):
