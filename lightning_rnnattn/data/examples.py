@@ -152,9 +152,10 @@ class ExampleDataModule(RecordedDataModule, ABC):
         return everything[is_val if split == "val" else ~is_val]
 
     def train_dataloader(self) -> LengthBatches:
-        """The training examples, in another order each epoch."""
-        batches = self._batches("train", self.batch_size, shuffle=True)
-        if (trainer := self.trainer) is not None:
+        """The training examples, in another order each epoch; in order where a few batches are to be overfitted."""
+        trainer = self.trainer
+        batches = self._batches("train", self.batch_size, shuffle=not (trainer and trainer.overfit_batches))  # type: ignore[attr-defined]
+        if trainer is not None:
             # Asked when an epoch begins: what is resumed at an epoch's end loads no state.
             batches.epoch = lambda: trainer.current_epoch
             limit = trainer.limit_train_batches

@@ -47,6 +47,23 @@ def texts_of(data, split):
     return [pair for batch in data._batches(split, 2) for pair in batch.texts]
 
 
+def test_batches_that_are_to_be_overfitted_stay_the_same(pairs):
+    class Sees(L.LightningModule):
+        def training_step(self, batch, batch_idx):
+            seen.append(str(batch.source.values.tolist()))
+
+        def configure_optimizers(self):
+            return None
+
+    options = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    for overfit_batches, num_batches in ((0.0, 2), (1, 1)):
+        seen = []
+        trainer = L.Trainer(accelerator="cpu", max_epochs=8, overfit_batches=overfit_batches, **options)
+        trainer.fit(Sees(), datamodule=pairs(batch_size=2))
+        assert len(seen) == 8 * num_batches
+        assert (len(set(seen)) == 1) == bool(overfit_batches)
+
+
 def test_a_batch(pairs):
     data = pairs()
     batch = data.examples("train").collate([1, 3], True)
