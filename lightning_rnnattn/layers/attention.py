@@ -47,10 +47,12 @@ class Memory(NamedTuple):
         """This memory, followed in time by a newer one of the same batch."""
         if self.mask is None and newer.mask is None:
             mask = None
-        elif newer.mask is None:  # not by `_full_mask`, which a trace holds fixed
+        elif newer.mask is None:
             mask = F.pad(self.mask, (0, newer.value.shape[-2]), value=True)  # type: ignore[arg-type]
+        elif self.mask is None:
+            mask = F.pad(newer.mask, (self.value.shape[-2], 0), value=True)
         else:
-            mask = torch.cat([self._full_mask(), newer.mask], dim=-1)
+            mask = torch.cat([self.mask, newer.mask], dim=-1)
         key = _map(lambda old, new: torch.cat([old, new], dim=-2), self.key, newer.key)
         return Memory(key, torch.cat([self.value, newer.value], dim=-2), mask)
 
@@ -58,10 +60,6 @@ class Memory(NamedTuple):
         """Some rows (B',) of the batch."""
         mask = None if self.mask is None else self.mask[index]
         return Memory(_map(lambda x: x[index], self.key), self.value[index], mask)
-
-    def _full_mask(self) -> Tensor:
-        batch, _, size, _ = self.value.shape
-        return torch.ones(batch, size, dtype=torch.bool, device=self.value.device) if self.mask is None else self.mask
 
 
 class Attention(nn.Module):

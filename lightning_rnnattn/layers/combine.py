@@ -12,15 +12,8 @@ from lightning_rnnattn.errors import UserError
 class Combine(nn.Module, ABC):
     """Joins an output with the context that it attended to.
 
-    Args:
-        hidden_dim: features of the output, and of the result.
-        context_dim: features of the context.
+    A subclass is made from ``hidden_dim``, the features of the output and of the result, and ``context_dim``.
     """
-
-    def __init__(self, hidden_dim: int, context_dim: int) -> None:
-        super().__init__()
-        self.hidden_dim = hidden_dim
-        self.context_dim = context_dim
 
     @abstractmethod
     def forward(self, hidden: Tensor, context: Tensor) -> Tensor:
@@ -34,7 +27,7 @@ class Attentional(Combine):
     """
 
     def __init__(self, hidden_dim: int, context_dim: int) -> None:
-        super().__init__(hidden_dim, context_dim)
+        super().__init__()
         self.proj = nn.Linear(context_dim + hidden_dim, hidden_dim, bias=False)
 
     def forward(self, hidden: Tensor, context: Tensor) -> Tensor:
@@ -49,7 +42,7 @@ class Residual(Combine):
     """
 
     def __init__(self, hidden_dim: int, context_dim: int) -> None:
-        super().__init__(hidden_dim, context_dim)
+        super().__init__()
         self.proj = nn.Linear(context_dim, hidden_dim, bias=False)
         nn.init.zeros_(self.proj.weight)
 
@@ -72,7 +65,7 @@ class Gated(Combine):
     """
 
     def __init__(self, hidden_dim: int, context_dim: int) -> None:
-        super().__init__(hidden_dim, context_dim)
+        super().__init__()
         if hidden_dim != context_dim:
             raise UserError(
                 f"combine: Gated needs an output and a context of one size, and they have {hidden_dim} and "
