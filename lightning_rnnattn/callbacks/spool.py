@@ -23,7 +23,7 @@ class SpoolingWriter(Callback):
     # Not a BasePredictionWriter: that one asks for the indices of a DataLoader's sampler.
 
     def __init__(self, output: str = "predictions.jsonl") -> None:
-        self.output = Path(output)
+        self.output = Path(output).resolve()  # what a link points at, not the link
         self._spool: IO[bytes] | None = None
 
     @abstractmethod
