@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 import lightning_rnnattn
 from lightning_rnnattn.callbacks.best_checkpoint import BestCheckpoint
@@ -104,11 +105,14 @@ class RunRecord(RunCallback):
         path = checkpoint.parent.parent / FILENAME
         if not writes(trainer) or checkpoint.parent.name != "checkpoints" or not path.is_file():
             return
-        record = json.loads(path.read_text(encoding="utf-8"))
         metrics = _metrics(trainer, prefix)
         new = {"command": self.command, "checkpoint": checkpoint.name, "commit": _commit(), "metrics": metrics}
-        others = [old for old in record["evaluations"] if old["command"] != self.command]
-        _save(path, {**record, "evaluations": [*others, new]})
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            others = [old for old in record["evaluations"] if old["command"] != self.command]
+            _save(path, {**record, "evaluations": [*others, new]})
+        except (OSError, ValueError, LookupError, TypeError) as error:  # another's run, say, or a damaged file
+            rank_zero_warn(f"{path}: the result is not added: {type(error).__name__}: {error}")
 
 
 def _is_to_be_kept(callback: Any, trainer: Trainer) -> bool:

@@ -61,8 +61,12 @@ def test_what_is_evaluated_after_the_fit_are_the_weights_of_the_checkpoint(fit, 
 
 
 @pytest.mark.parametrize("average", [lambda: EpochAverage(start=1), lambda: EMAWeightAveraging(decay=0.9)])
-@pytest.mark.parametrize("interval", [{}, {"val_check_interval": 4}], ids=["epoch", "inside"])
-@pytest.mark.parametrize("stop", [{"max_steps": 11, "max_epochs": None}, {"max_epochs": 2}, {"max_epochs": 1}], ids=str)
+@pytest.mark.parametrize("interval", [{}, {"val_check_interval": 4}, {"check_val_every_n_epoch": 2}], ids=str)
+@pytest.mark.parametrize(
+    "stop",
+    [{"max_steps": steps, "max_epochs": None} for steps in (11, 24)] + [{"max_epochs": 2}, {"max_epochs": 1}],
+    ids=str,
+)
 def test_resumes_exactly(fit, tmp_path, average, interval, stop):
     _, straight = fit(average(), LastCheckpoint(), kind=WithoutDropout, max_epochs=4, **interval)
     last = LastCheckpoint(dirpath=str(tmp_path / "stopped"))
