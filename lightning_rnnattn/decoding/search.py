@@ -3,6 +3,7 @@
 Letters: B sentences, K hypotheses of a sentence, S source time, T target time, V vocabulary.
 """
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, Self
@@ -84,7 +85,7 @@ class Search(Described):
     def __post_init__(self) -> None:
         if not 0 <= self.min_length <= self.max_length:
             raise UserError(f"min_length={self.min_length} must lie between 0 and max_length={self.max_length}")
-        if self.max_ratio is not None and self.max_ratio <= 0:
+        if self.max_ratio is not None and not self.max_ratio > 0:  # nan, too
             raise UserError(f"max_ratio={self.max_ratio}: must be above 0; null for no limit")
         if self.no_repeat_ngram is not None and self.no_repeat_ngram < 1:
             raise UserError(f"no_repeat_ngram={self.no_repeat_ngram}: must be at least 1; null to allow repetition")
@@ -116,7 +117,6 @@ class Search(Described):
 
     def longest(self, lengths: Tensor) -> Tensor:
         """(B,) tokens that the text of each source may have at most."""
-        longest = torch.full_like(lengths, self.max_length)
-        if self.max_ratio is None:
-            return longest
-        return torch.minimum(longest, (lengths * self.max_ratio).ceil().long())
+        if self.max_ratio is None or math.isinf(self.max_ratio):
+            return torch.full_like(lengths, self.max_length)
+        return (lengths * self.max_ratio).ceil().clamp(max=self.max_length).long()

@@ -100,7 +100,10 @@ class BLEU(_SacreMetric):
 
         if tokenize not in bleu.BLEU.TOKENIZERS:
             raise UserError(f"BLEU: tokenize={tokenize!r} is none of sacrebleu's: {', '.join(bleu.BLEU.TOKENIZERS)}")
-        metric = bleu.BLEU(lowercase=lowercase, tokenize=tokenize, force=True)
+        try:
+            metric = bleu.BLEU(lowercase=lowercase, tokenize=tokenize, force=True)
+        except (ImportError, RuntimeError) as error:  # a package that it needs
+            raise UserError(f"BLEU: tokenize={tokenize!r}: {' '.join(str(error).split())}") from error
         super().__init__(metric, 2 + 2 * metric.max_ngram_order)
         self.name = "bleu" + (f"_{tokenize}" if tokenize != "13a" else "") + "_lc" * lowercase
 

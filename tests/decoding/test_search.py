@@ -173,6 +173,7 @@ def test_weights_are_asked_of_a_model_that_has_none(model):
         (Greedy, {"max_length": -1}, "min_length=0 must lie between 0 and max_length=-1"),
         (Greedy, {"min_length": 9, "max_length": 8}, "min_length=9"),
         (Greedy, {"max_ratio": 0.0}, "max_ratio"),
+        (Greedy, {"max_ratio": float("nan")}, "max_ratio"),
         (Greedy, {"no_repeat_ngram": 0}, "no_repeat_ngram"),
         (Sampling, {"temperature": -1.0}, "temperature"),
         (Sampling, {"top_k": 0}, "top_k"),
@@ -215,3 +216,8 @@ def test_logits_that_are_not_numbers_are_an_error(model, search, dtype):
     torch.nn.init.constant_(model.output.bias, torch.nan)
     with pytest.raises(UserError, match="its logits are not finite"):
         find(search, model.to(dtype), *sources())
+
+
+@pytest.mark.parametrize("max_ratio", [None, float("inf"), 1e30])
+def test_a_ratio_that_is_no_limit(max_ratio):
+    assert Greedy(max_length=7, max_ratio=max_ratio).longest(torch.tensor([1, 9])).tolist() == [7, 7]

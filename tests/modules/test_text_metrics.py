@@ -1,4 +1,5 @@
 import random
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -129,3 +130,9 @@ def test_edit_distance_is_the_definition(a, b):
         return min(distance(i - 1, j) + 1, distance(i, j - 1) + 1, distance(i - 1, j - 1) + (a[i - 1] != b[j - 1]))
 
     assert text_metrics._edit_distance(a, b) == distance(len(a), len(b))
+
+
+@pytest.mark.skipif(find_spec("MeCab") is not None, reason="what is missing elsewhere is here")
+def test_a_tokenizer_of_bleu_s_whose_package_is_missing():
+    with pytest.raises(UserError, match=r"BLEU: tokenize='ja-mecab': .*install"):
+        BLEU(tokenize="ja-mecab")
