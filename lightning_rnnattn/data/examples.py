@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -157,7 +158,7 @@ class ExampleDataModule(RecordedDataModule, ABC):
         batches = self._batches("train", self.batch_size, shuffle=not (trainer and trainer.overfit_batches))  # type: ignore[attr-defined]
         if trainer is not None:
             # Asked when an epoch begins: what is resumed at an epoch's end loads no state.
-            batches.epoch = lambda: trainer.current_epoch
+            batches.epoch = partial(getattr, trainer, "current_epoch")  # no lambda: it can be pickled
             limit = trainer.limit_train_batches
             batches.epoch_batches = limit if isinstance(limit, int) else int(limit * len(batches))
         return batches

@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+import pickle
 from functools import partial
 from pathlib import Path
 
@@ -62,6 +63,15 @@ def test_batches_that_are_to_be_overfitted_stay_the_same(pairs):
         trainer.fit(Sees(), datamodule=pairs(batch_size=2))
         assert len(seen) == 8 * num_batches
         assert (len(set(seen)) == 1) == bool(overfit_batches)
+
+
+def test_a_module_that_was_used_can_be_pickled(pairs):
+    data = pairs(batch_size=2)
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.datamodule, data.trainer = data, trainer
+    data.setup("fit")
+    loader = pickle.loads(pickle.dumps(data.train_dataloader()))
+    assert loader.epoch() == 0
 
 
 def test_a_batch(pairs):
