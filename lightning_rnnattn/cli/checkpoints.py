@@ -23,8 +23,8 @@ SEARCHED = ("last", "best")
 REQUEUED = "hpc"
 """Lightning's value of `--ckpt_path` for what it saved before SLURM requeued the job."""
 
-OPTIMIZATION = ("optimizer", "lr_scheduler")
-"""Arguments of a model that may change when a run goes on."""
+CHANGEABLE = ("optimizer", "lr_scheduler", "dropout", "label_smoothing", "search", "text_metrics")
+"""Arguments of a model that are no part of what its weights mean: they may change when a run goes on."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +116,18 @@ def go_on_logging(trainer: Trainer, path: str | Path) -> None:
 
 
 def load_weights(module: LightningModule, weights: dict[str, Any], source: str) -> None:
-    """Loads the weights that `--init_from` names.
+    """Loads weights into a model.
+
+    Args:
+        module: the model.
+        weights: its state.
+        source: the option that names them, for messages.
 
     Raises:
         UserError: names or shapes differ; the message has the first ones.
     """
     if wrong := _misfits(module, weights):
-        raise UserError(f"--init_from {source}: does not fit this {type(module).__name__}: {_differ(wrong)}")
+        raise UserError(f"{source}: does not fit this {type(module).__name__}: {_differ(wrong)}")
     module.load_state_dict(weights)
 
 
@@ -137,7 +142,7 @@ def _unfit(module: LightningModule, path: Path) -> str | None:
 
 def _architecture(hparams: Mapping[str, Any]) -> dict[str, Any]:
     """What a model is made of, its class included: scores of equal shapes are not the same model."""
-    return {name: value for name, value in hparams.items() if name not in OPTIMIZATION}
+    return {name: value for name, value in hparams.items() if name not in CHANGEABLE}
 
 
 def _differ(names: list[str]) -> str:

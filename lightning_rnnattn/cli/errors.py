@@ -1,10 +1,14 @@
 """Short messages for wrong input: what is wrong, and the nearest right name."""
 
+import errno
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 from lightning_rnnattn.errors import UserError
+
+_OF_THE_SYSTEM = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR)
+"""Errors of files that are no fault of the program."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -24,6 +28,12 @@ def user_error(error: BaseException) -> UserError | None:
     while cause is not None:
         if isinstance(cause, UserError):
             return cause
+        if type(cause).__name__ == "MisconfigurationException":  # Lightning's; importing it would take seconds
+            return UserError(str(cause))
+        if (said := str(cause).strip()).startswith("`val_check_interval`"):  # a ValueError of Lightning's
+            return UserError(f"trainer.{said.replace('`', '')}")
+        if isinstance(cause, OSError) and cause.errno in _OF_THE_SYSTEM and cause.filename is not None:
+            return UserError(f"{cause.filename}: {cause.strerror}")
         if re.match("Storage size calculation overflowed|Trying to create tensor with negative dimension", str(cause)):
             return UserError(f"a size of the model is out of range: {cause}")
         if _is_out_of_memory(cause):
@@ -34,8 +44,6 @@ def user_error(error: BaseException) -> UserError | None:
                 " trainer.accumulate_grad_batches makes up, or the sizes of the model"
             )
         cause = cause.__cause__
-    if type(error).__name__ == "MisconfigurationException":  # Lightning's; importing it would take seconds
-        return UserError(str(error))
     if str(error).startswith("Error(s) in loading state_dict"):
         first = str(error).partition("\n")[2].strip().partition("\n")[0]
         return UserError(f"the checkpoint does not fit the model: {first}")

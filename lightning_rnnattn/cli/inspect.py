@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lightning_rnnattn.cli.loading import add_model_options, load_model, text_lines
+from lightning_rnnattn.cli.loading import add_model_options, load_model, reads_lowercase, text_lines
 from lightning_rnnattn.cli.outputs import check_output
 from lightning_rnnattn.cli.plain import PlainParser
 from lightning_rnnattn.errors import UserError
@@ -38,6 +38,8 @@ def run(command: str, args: list[str]) -> None:
     if not isinstance(model, ShowsAttention):
         raise UserError(f"--ckpt_path {options.ckpt_path}: {kind} has no text_views, so that there is nothing to show")
     texts = options.input or text_lines("nothing to read: give --input, or texts on standard input, one a line")
+    if hasattr(model, "decode") and reads_lowercase(options.ckpt_path):  # as `translate`; a tagger does so by itself
+        texts = [text.lower() for text in texts]
     examples = {}
     with torch.no_grad():
         for text in dict.fromkeys(texts):

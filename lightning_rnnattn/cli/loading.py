@@ -50,6 +50,13 @@ def load_model(options: Namespace, args: list[str]) -> Any:
     return load(options.ckpt_path, map_location=torch.device(name))
 
 
+def reads_lowercase(path: str) -> bool:
+    """Whether the model in a checkpoint was trained on text in lower case."""
+    from lightning_rnnattn.modules import read_checkpoint
+
+    return bool(read_checkpoint(path).get("datamodule_hyper_parameters", {}).get("lowercase"))
+
+
 def check_at_least_one(options: Namespace, *names: str) -> None:
     """Checks that numbers are positive.
 

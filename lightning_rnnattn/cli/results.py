@@ -17,6 +17,9 @@ SILENT = re.compile(
 )
 """Options that say how or where something is run, not what; seed and hardware are in the record."""
 
+KEYS = ("command", "commit", "seed", "hardware", "parameters", "steps", "seconds", "best", "evaluations")
+"""What a record must have."""
+
 _FOLDERS = re.compile(r"[^\s\[,'\"]*/(?=[^\s\],'\"])")
 
 
@@ -60,9 +63,12 @@ def read_records(folder: Path) -> Iterator[dict[str, Any]]:
         raise UserError(f"{folder}: no run.json in it: runs made by `lightning_rnnattn fit` have one")
     for path in paths:
         try:
-            yield json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: not the record of a run ({error})") from error
+        if lacking := [key for key in KEYS if not isinstance(record, dict) or key not in record]:
+            raise UserError(f"{path}: not the record of a run (it has no {lacking[0]})")
+        yield record
 
 
 def results(record: dict[str, Any]) -> Iterator[Result]:

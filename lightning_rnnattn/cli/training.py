@@ -6,6 +6,7 @@ import warnings
 from argparse import ArgumentError
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
@@ -29,10 +30,11 @@ from lightning_rnnattn.cli.checkpoints import (
 )
 from lightning_rnnattn.cli.config import ConfigFile, SaveConfig
 from lightning_rnnattn.cli.early import EarlyOptions, early_options, import_modules
+from lightning_rnnattn.cli.errors import user_error
 from lightning_rnnattn.cli.instantiators import DataInstantiator, ModelInstantiator, optional_model_arguments
 from lightning_rnnattn.cli.messages import short_message
 from lightning_rnnattn.cli.nulls import check_nulls
-from lightning_rnnattn.cli.outputs import check_output
+from lightning_rnnattn.cli.outputs import check_output, check_writable
 from lightning_rnnattn.cli.processes import (
     AGAIN,
     end_without_others,
@@ -42,7 +44,7 @@ from lightning_rnnattn.cli.processes import (
     speak_for_others,
 )
 from lightning_rnnattn.errors import UserError
-from lightning_rnnattn.modules import SequenceModule
+from lightning_rnnattn.modules import SequenceModule, read_checkpoint
 from lightning_rnnattn.spec import spec
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -236,12 +238,13 @@ class TrainingCLI(LightningCLI):
             SequenceModule.configure_optimizers(self.model)
             self.model.take_vocabularies_of(self.datamodule)
         if self.checkpoint.weights is not None:
-            load_weights(self.model, self.checkpoint.weights, str(self.early.init_from))
+            load_weights(self.model, self.checkpoint.weights, f"--init_from {self.early.init_from}")
             self.checkpoint = replace(self.checkpoint, weights=None)  # their memory is free from here
 
     def before_predict(self) -> None:
-        """Keeps the output off what is read; asks the model for its attention, where `--attention` is given."""
+        """Checks where the output goes; asks the model for its attention, where `--attention` is given."""
         check_output("output", self.config.predict.output, self.config.predict.items())
+        check_writable("output", self.config.predict.output)
         if self.config.predict.attention:
             if not hasattr(self.model, "predict_attention"):
                 raise UserError(
@@ -255,18 +258,17 @@ class TrainingCLI(LightningCLI):
         rank_zero_info(f"Predictions are in {self.config.predict.output}")
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Runs it; where another process is lost, nothing is left to do but to say so."""
+        """Runs it; a lost process ends it with a line, and a refusal before the first step leaves no folder."""
         try:
             super()._run_subcommand(subcommand)
-        except UserError:
-            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, SaveConfig):
-                    callback.forget()
+        except Exception as error:
+            if isinstance(error, RuntimeError) and lost_process(error):
+                end_without_others(getattr(self.trainer.strategy.launcher, "procs", ()))
+            if user_error(error) is not None:
+                for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                    if isinstance(callback, SaveConfig):
+                        callback.forget()
             raise
-        except RuntimeError as error:
-            if not lost_process(error):
-                raise
-            end_without_others(getattr(self.trainer.strategy.launcher, "procs", ()))
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
@@ -275,6 +277,11 @@ class TrainingCLI(LightningCLI):
             rank_zero_info(
                 f"--ckpt_path {name}: {kwargs['ckpt_path'] or 'there is no earlier run, so this starts anew'}"
             )
+        if kwargs.get("ckpt_path") and Path(kwargs["ckpt_path"]).is_dir():  # as `export --format safetensors` writes it
+            folder = kwargs.pop("ckpt_path")
+            if subcommand == "fit":
+                raise UserError(f"--ckpt_path {folder}: has weights alone, from which --init_from starts a run")
+            load_weights(self.model, read_checkpoint(folder)["state_dict"], f"--ckpt_path {folder}")
         if subcommand == "fit" and self.early.ckpt_path not in (None, REQUEUED) and kwargs["ckpt_path"]:
             go_on_logging(self.trainer, kwargs["ckpt_path"])
         return kwargs

@@ -10,7 +10,13 @@ from dataclasses import fields, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from lightning_rnnattn.cli.loading import add_model_options, check_at_least_one, load_model, stdin_lines
+from lightning_rnnattn.cli.loading import (
+    add_model_options,
+    check_at_least_one,
+    load_model,
+    reads_lowercase,
+    stdin_lines,
+)
 from lightning_rnnattn.cli.outputs import check_output
 from lightning_rnnattn.cli.plain import PlainParser
 from lightning_rnnattn.errors import UserError
@@ -77,7 +83,7 @@ def run(command: str, args: list[str]) -> None:
     with _open(options.alignments) as alignments:
         found = translations(
             model,
-            _lines(_lowercase(options.ckpt_path)),
+            _lines(reads_lowercase(options.ckpt_path)),
             batch_size=options.batch_size,
             buffer_size=1 if sys.stdin.isatty() else BUFFERED_BATCHES * options.batch_size,
             need_weights=alignments is not None,
@@ -138,13 +144,6 @@ def _search(own: "Search", options: Namespace) -> "Search":
         own = BeamSearch(**{field.name: getattr(own, field.name) for field in fields(Search)})
     given = {field.name: value for field in fields(own) if (value := getattr(options, field.name, None)) is not None}
     return replace(own, **{"nbest": 1, **given})
-
-
-def _lowercase(path: str) -> bool:
-    """Whether the model was trained on text in lower case."""
-    from lightning_rnnattn.modules import read_checkpoint
-
-    return bool(read_checkpoint(path).get("datamodule_hyper_parameters", {}).get("lowercase"))
 
 
 def _lines(lowercase: bool) -> Iterator[str]:

@@ -87,6 +87,8 @@ RUN --model.rnn.dropout=2
     model.rnn: name the class, too: --model.rnn=LSTM --model.rnn.bidirectional=true --model.rnn.hidden_size=8
 --config=quickstart_g2p --model.decoder.attention=null
     model.decoder.attention: null is taken from a --config file, but not from the command line
+RUN --trainer.callbacks=EarlyStopping --trainer.callbacks.monitor=val_loss --trainer.callbacks.mode=down
+    `mode` can be min, max, got down
 --config=mnist/pixels.yaml
     there is no data for train: give data.folder
 """.splitlines()  # what follows `fit`, and the error

@@ -200,6 +200,7 @@ def test_the_shipped_figures_can_be_read():
     [
         ({}, ["."], ".: no run.json in it: runs made by `lightning_rnnattn fit` have one"),
         ({"run.json": "{"}, ["."], "run.json: not the record of a run"),
+        ({"run.json": '{"steps": 1}'}, ["."], "run.json: not the record of a run (it has no command)"),
         ({"p.csv": "recipe,metric\na,b\n"}, [".", "--published=p.csv"], "p.csv:2: not the columns recipe,metric,value"),
         ({"p.csv": "recipe,metric,value\na,b,1\n"}, [".", "--published=p.csv"], "p.csv:2: not the columns recipe,"),
         ({}, [".", "--published=none.csv"], "none.csv: cannot read the published figures"),

@@ -276,6 +276,28 @@ def test_an_optimizer_does_not_go_on_from_the_state_of_another(fit, fails, small
     fit(*options, "--model.optimizer=Adam", "--model.optimizer.lr=0.1")  # which AdamW's state fits
 
 
+def test_a_result_that_cannot_be_added_to_a_run_is_shown_all_the_same(fit, small, capsys):
+    fit(*small)
+    Path("runs/version_0/run.json").write_text("{")
+    with pytest.warns(UserWarning, match="run.json: the result is not added: JSONDecodeError"):
+        main(["test", *QUIET, "--ckpt_path=runs/version_0/checkpoints/last.ckpt"])
+    assert "test_loss" in capsys.readouterr().out
+
+
+def test_the_weights_alone(workdir, fit, fails, small, capsys):
+    """What `export --format safetensors` wrote can be evaluated, and begun from, but there is nothing to go on with."""
+    fit(*small)
+    main(["export", "--ckpt_path=runs/version_0/checkpoints/last.ckpt", "--format=safetensors", "--output=weights"])
+    tables = []
+    for path in ("runs/version_0/checkpoints/last.ckpt", "weights"):
+        capsys.readouterr()
+        main(["test", *QUIET, "--data=TinyShakespeare", f"--ckpt_path={path}", "--trainer.limit_test_batches=3"])
+        tables.append([line for line in capsys.readouterr().out.splitlines() if "test_" in line])
+    assert tables[0] == tables[1] != []
+    line = fails("fit", *small, *QUIET, "--ckpt_path=weights")
+    assert line == "--ckpt_path weights: has weights alone, from which --init_from starts a run"
+
+
 def test_last_without_an_earlier_run(fit, fails, small, caplog):
     line = fails("test", *small, *QUIET, "--ckpt_path=last")
     assert line.startswith("--ckpt_path last: there is none of an earlier run under ")

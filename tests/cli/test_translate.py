@@ -90,6 +90,11 @@ def test_text_is_lowered_where_the_data_was(translator, translate, tmp_path, mon
     checkpoint["datamodule_hyper_parameters"]["lowercase"] = True
     torch.save(checkpoint, tmp_path / "lower.ckpt")
     assert translate(f"--ckpt_path={tmp_path / 'lower.ckpt'}", text="GhIj") == translate(text="ghij")
+    pages = []
+    for path, text in ((tmp_path / "lower.ckpt", "GhIj"), (translator, "ghij")):
+        main(["inspect", f"--ckpt_path={path}", f"--input={text}", f"--output={tmp_path / 'page.html'}"])
+        pages.append((tmp_path / "page.html").read_text().replace(str(path), ""))
+    assert pages[0] == pages[1]
 
 
 @pytest.mark.parametrize(
