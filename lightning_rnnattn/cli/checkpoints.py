@@ -62,6 +62,20 @@ class CheckpointSettings:
             return cls(specs, saved_vocabularies(checkpoint), shapes=shapes(checkpoint["state_dict"]))
         return cls()
 
+    def check_data(self, data: Mapping[str, Any], typed: str) -> None:
+        """Warns where data are to be read otherwise than the weights have learnt to.
+
+        Args:
+            data: the arguments of the data module.
+            typed: what the user typed.
+        """
+        for name in self.vocabularies:
+            if f"--data.{name}" in typed:
+                rank_zero_warn(f"--data.{name} changes nothing: ids mean what the checkpoint's vocabulary says")
+        known = self.defaults.get("data", {}).get("init_args", {})
+        if known.get("lowercase") and data.get("lowercase") is False:
+            rank_zero_warn("data.lowercase is false, but the checkpoint's model knows text in lower case")
+
 
 def earlier_checkpoint(trainer: Trainer, module: LightningModule, name: str, *, needed: bool) -> Path | None:
     """The newest `last` or `best` checkpoint of an earlier run of the same model.

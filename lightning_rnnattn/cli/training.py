@@ -224,6 +224,7 @@ class TrainingCLI(LightningCLI):
         """Does nothing: Lightning's own lets the checkpoint override YAML and flags."""
 
     def _add_instantiators(self) -> None:
+        self.checkpoint.check_data(self.config[self.command].data.get("init_args", {}), self.typed)
         data = DataInstantiator(self, self.checkpoint.vocabularies)
         self.parser.add_instantiator(data, LightningDataModule)
         self.parser.add_instantiator(ModelInstantiator(self, data, self.checkpoint.shapes), SequenceModule)

@@ -97,6 +97,21 @@ def test_text_is_lowered_where_the_data_was(translator, translate, tmp_path, mon
     assert pages[0] == pages[1]
 
 
+def test_data_that_are_read_otherwise_than_the_weights_were_trained(translator, tmp_path):
+    checkpoint = torch.load(translator, weights_only=True)
+    checkpoint["datamodule_hyper_parameters"]["lowercase"] = True
+    torch.save(checkpoint, tmp_path / "lower.ckpt")
+    (tmp_path / "pairs.tsv").write_text("source\ttarget\nab\tab\n")
+    test = ["test", f"--ckpt_path={tmp_path / 'lower.ckpt'}", "--trainer.accelerator=cpu", "--data=PairTableDataModule",
+            f"--data.test_files={tmp_path / 'pairs.tsv'}"]  # fmt: skip
+    with pytest.warns(
+        UserWarning, match="data.lowercase is false, but the checkpoint's model knows"
+    ):
+        main(test)
+    with pytest.warns(UserWarning, match="--data.source_tokenizer changes nothing"):
+        main([*test, "--data.lowercase=true", "--data.source_tokenizer=WordTokenizer"])
+
+
 @pytest.mark.parametrize(
     ("args", "text", "line"),
     [
