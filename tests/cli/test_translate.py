@@ -104,9 +104,7 @@ def test_data_that_are_read_otherwise_than_the_weights_were_trained(translator, 
     (tmp_path / "pairs.tsv").write_text("source\ttarget\nab\tab\n")
     test = ["test", f"--ckpt_path={tmp_path / 'lower.ckpt'}", "--trainer.accelerator=cpu", "--data=PairTableDataModule",
             f"--data.test_files={tmp_path / 'pairs.tsv'}"]  # fmt: skip
-    with pytest.warns(
-        UserWarning, match="data.lowercase is false, but the checkpoint's model knows"
-    ):
+    with pytest.warns(UserWarning, match="data.lowercase is false, but the checkpoint's model knows"):
         main(test)
     with pytest.warns(UserWarning, match="--data.source_tokenizer changes nothing"):
         main([*test, "--data.lowercase=true", "--data.source_tokenizer=WordTokenizer"])
