@@ -29,8 +29,9 @@ def html_row(row: Mapping[str, Any]) -> str:
     """One example in one line of HTML, everything escaped.
 
     Args:
-        row: what is known of it, as ``predict_step`` says: ``text``; and, where there are, ``input``, the ``tokens`` of
-            which it consists with the ``weights`` of each, ``label`` and the ``probabilities`` of labels by name.
+        row: what is known of it, as ``predict_step`` says: ``text``; and, where there are, ``input`` (or ``source``),
+            the ``tokens`` of which it consists with the ``weights`` of each, ``label`` and the ``probabilities`` of
+            labels by name.
     """
     label = row.get("label", row["text"])
     names = [label] if isinstance(label, str) else label
@@ -41,7 +42,7 @@ def html_row(row: Mapping[str, Any]) -> str:
     if "weights" in row and "tokens" in row:
         body = _shaded(row["input"], row["tokens"], row["weights"])
     else:
-        body = _text(row.get("input", ""))
+        body = _text(row.get("input", row.get("source", "")))
     return f"<article><div>{head}</div><p>{body}</p></article>"
 
 

@@ -66,4 +66,4 @@ class RecordWriter(SpoolingWriter):
 
     @property
     def _format(self) -> _Format:
-        return _FORMATS.get(self.output.suffix, _PLAIN)
+        return _FORMATS.get(self.output.suffix.lower(), _PLAIN)

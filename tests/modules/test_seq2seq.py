@@ -351,6 +351,8 @@ def test_from_the_command_line_to_predictions(files, monkeypatch):
     options = [f"--ckpt_path={last}", "--data.predict_source=new.txt", *common]
     main(["predict", *options, "--output=plain.txt"])
     assert len((files / "plain.txt").read_text().splitlines()) == 4
+    main(["predict", *options, "--output=page.HTML"])
+    assert "<p>f e d c</p>" in (files / "page.HTML").read_text()
     beam = ["--model.search=BeamSearch", "--model.search.beam_size=4", "--model.search.nbest=3"]
     main(["predict", *options, *beam, "--output=found.jsonl"])
     found = [json.loads(line) for line in (files / "found.jsonl").read_text().splitlines()]
