@@ -134,7 +134,7 @@ class LastCheckpoint(RunCheckpoint):
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save after an epoch that no validation ended, if its last step was saved, too: its end may change a mean."""
+        """Save after an epoch that no validation ended, even if its last step was saved: its end may change a mean."""
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and not _validation_follows(trainer):
             self._last_global_step_saved = 0
         if not self._should_skip_saving_checkpoint(trainer):
