@@ -20,15 +20,18 @@ def curves_figure(curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]
             curve. The curve "val" is drawn in front.
         title: said above the panels, in bold.
     """
+    from matplotlib.ticker import LogLocator, NullLocator
+
     figure, made = blank_panels(title, list(curves), across="step", margin=0.6, size=5.2)
     for axes, lines in zip(made, curves.values(), strict=True):
         for name, points in lines.items():
             _draw_curve(axes, name, points, front=name == "val")
         values = [value for points in lines.values() for _, value in points if math.isfinite(value)]
-        if values and min(values) > 0 and max(values) / min(values) > 8:
+        if values and min(values) > 0 and (ratio := max(values) / min(values)) > 8:
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 1e3 else (1,)))
             axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter("{x:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
         axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=1.4, loc="best")
     return figure
 

@@ -1,5 +1,6 @@
 import math
 import sys
+from itertools import pairwise
 
 import lightning.pytorch as L
 import numpy as np
@@ -102,6 +103,18 @@ def test_curves_survive_what_training_can_log(tmp_path):
     )
     save_figure(figure, tmp_path / "c.png")
     assert figure.axes[0].get_yscale() == "log"
+
+
+@pytest.mark.parametrize(("least", "most"), [(0.14, 3.9), (1.1, 9.0), (101.0, 900.0), (1e-3, 1e6)])
+def test_labels_of_a_logarithmic_scale_keep_apart(tmp_path, least, most):
+    figure = curves_figure({"loss": {"val": [(1, most), (2, least)]}})
+    save_figure(figure, tmp_path / "c.png")
+    (axes,) = figure.axes
+    low, high = axes.get_ylim()
+    shown = [tick for tick in [*axes.get_yticks(), *axes.get_yticks(minor=True)] if low <= tick <= high]
+    assert len(shown) >= 2
+    gaps = [math.log(b / a) / math.log(high / low) for a, b in pairwise(sorted(shown))]
+    assert min(gaps) > 0.1  # shares of the height
 
 
 def test_no_pyplot(fit):
