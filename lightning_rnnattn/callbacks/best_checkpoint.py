@@ -1,5 +1,9 @@
 """The best checkpoint of a run."""
 
+import os
+from pathlib import Path
+from typing import Any
+
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -10,7 +14,8 @@ class BestCheckpoint(RunCheckpoint):
     """Keep the checkpoint with the best value of a validation metric, as ``checkpoints/best.ckpt`` of the run's folder.
 
     It is judged after every validation, in the middle of an epoch too. When a run goes on in another folder, the score
-    to beat comes along: a worse model never becomes the best one.
+    to beat comes along: a worse model never becomes the best one. Where a run begins anew in the folder of another, as
+    it does without a logger, that one's best is kept as ``best-earlier.ckpt``.
 
     Protocol: the module logs ``monitor`` during validation.
 
@@ -40,6 +45,18 @@ class BestCheckpoint(RunCheckpoint):
             save_on_train_epoch_end=False,
             enable_version_counter=False,
         )
+        self._own: set[str] = set()  # files of this run, or of one that it goes on with
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the run's own file; see `RunCheckpoint.load_state_dict`."""
+        super().load_state_dict(state_dict)
+        self._own.add(self.best_model_path)
+
+    def before_replacing(self, path: Path) -> None:
+        """Keep the file of another run."""
+        if str(path) not in self._own and path.is_file():
+            os.replace(path, path.with_name(f"{path.stem}-earlier{path.suffix}"))
+        self._own.add(str(path))
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warn where the first validation is going to end the run, as nothing is called ``monitor``.

@@ -57,6 +57,17 @@ def test_without_a_logger_the_config_that_was_given_stays(workdir, fit, small):
         assert saved(".")["seed_everything"] == seed
 
 
+def test_without_a_logger_the_best_of_an_earlier_run_is_kept(workdir, fit, small):
+    best, earlier = (workdir / "checkpoints" / name for name in ("best.ckpt", "best-earlier.ckpt"))
+    flags = [*small, "--trainer.logger=false", "--trainer.val_check_interval=1"]
+    fit(*flags)
+    fit(*flags, "--ckpt_path=checkpoints/last.ckpt", "--trainer.max_steps=3")
+    assert not earlier.exists()  # a run replaces its own
+    first = best.read_bytes()
+    fit(*flags, "--seed_everything=5")
+    assert earlier.read_bytes() == first != best.read_bytes()
+
+
 def test_a_config_of_comments_alone_says_nothing(workdir, fit, small):
     (workdir / "none.yaml").write_text("# seed_everything: 3\n")
     fit("--config=none.yaml", *small)
