@@ -278,6 +278,16 @@ def test_every_moment(task, moment, how, processes, wholes, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("moment", ["before validation", "validation"])
+def test_the_last_validation(moment, wholes, tmp_path):
+    args = TASKS["seq2seq"]
+    whole, folder = wholes(*args), prepare(tmp_path / "stopped")
+    assert command(folder, *args, *interrupted(moment, step=STEPS - 1)) == -signal.SIGKILL
+    assert command(folder, *args, "--ckpt_path=last") == 0
+    assert_same_end(folder, whole)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(50))
 def test_any_moment(seed, wholes, tmp_path):
     rng = random.Random(seed)

@@ -111,8 +111,11 @@ class LastCheckpoint(RunCheckpoint):
         if not validates(trainer):
             return
         self._before_validation = True
+        # Lightning ends a run that has all its steps before it validates: from there, the last validation is missing.
+        over = 0 <= trainer.max_steps <= trainer.global_step
         try:
-            super().on_train_batch_end(trainer, pl_module, None, None, 0)
+            if not over:
+                super().on_train_batch_end(trainer, pl_module, None, None, 0)
             self._stop(trainer)
         finally:
             self._before_validation = False
