@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_rnnattn.callbacks.figures import attention_figure, save_figure
-from lightning_rnnattn.callbacks.observer import Observer
+from lightning_rnnattn.callbacks.observer import Observer, no_examples
 from lightning_rnnattn.callbacks.page import attention_page
 from lightning_rnnattn.callbacks.run import log_html, log_image, observing, replacing, validates, writes
 from lightning_rnnattn.errors import UserError, require_positive
@@ -77,8 +77,7 @@ class AttentionMap(Observer):
             with observing(trainer, module):
                 examples = list(self._views(module))
             if not examples:
-                why = "no validation came before the end" if self.texts is None else "there are no texts"
-                raise UserError(f"{why}: give it texts")
+                raise no_examples(self.texts)
         except UserError as error:
             rank_zero_warn(f"AttentionMap draws nothing: {error}")
             return

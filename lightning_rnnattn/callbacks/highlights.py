@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_rnnattn.callbacks.figures import save_figure
 from lightning_rnnattn.callbacks.highlights_figure import Highlighted, highlights_figure
-from lightning_rnnattn.callbacks.observer import Observer
+from lightning_rnnattn.callbacks.observer import Observer, no_examples
 from lightning_rnnattn.callbacks.run import log_image, observing, validates, writes
 from lightning_rnnattn.errors import UserError, require_positive
 
@@ -61,8 +61,7 @@ class Highlights(Observer):
             with observing(trainer, module):
                 found = [self._highlight(module, text) for text in self.texts or ()]
             if not found:
-                why = "no validation came before the end" if self.texts is None else "there are no texts"
-                raise UserError(f"{why}: give it texts")
+                raise no_examples(self.texts)
         except UserError as error:
             rank_zero_warn(f"Highlights draws nothing: {error}")
             return

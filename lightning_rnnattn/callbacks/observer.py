@@ -1,13 +1,14 @@
 """What the callbacks that look at the model after a validation share."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
 from lightning_rnnattn.callbacks.delayed_averaging import averaged
 from lightning_rnnattn.callbacks.run import RunCallback, observes, validates
-from lightning_rnnattn.errors import require_positive
+from lightning_rnnattn.errors import UserError, require_positive
 
 
 class Observer(RunCallback):
@@ -64,3 +65,13 @@ class Observer(RunCallback):
         if observes(trainer):
             with averaged(trainer, module):
                 self.observe(trainer, module)
+
+
+def no_examples(texts: Sequence[str] | None) -> UserError:
+    """Says why there is nothing to look at, and the way out.
+
+    Args:
+        texts: those that were given; None where examples are taken from a validation.
+    """
+    why = "no validation came before the end" if texts is None else "there are no texts"
+    return UserError(f"{why}: give it texts")
