@@ -3,16 +3,15 @@
 Letters: B batch, K hypotheses of a sentence, S source time, T target time, D features, H heads, V target vocabulary.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torchmetrics import Metric
 
-from lightning_rnnattn.decoding import Greedy, Hypothesis, Search
+from lightning_rnnattn.decoding import Greedy, Search
 from lightning_rnnattn.errors import UserError, require_probability
 from lightning_rnnattn.layers import (
     LSTM,
@@ -23,19 +22,15 @@ from lightning_rnnattn.layers import (
     RNNFactory,
     StateShape,
 )
-from lightning_rnnattn.modules.base import Loss, SequenceModule, Vocabulary
-from lightning_rnnattn.modules.labelling import by_stage
-from lightning_rnnattn.modules.metrics import LossMetric, Perplexity
+from lightning_rnnattn.modules.base import Loss, Vocabulary
 from lightning_rnnattn.modules.seq2seq_cache import Seq2SeqCache
-from lightning_rnnattn.modules.tag_metrics import TokenAccuracy
+from lightning_rnnattn.modules.seq2seq_module import Seq2SeqModule, Taught
 from lightning_rnnattn.modules.text_metrics import TextMetric
-from lightning_rnnattn.modules.views import AttentionView
 from lightning_rnnattn.ops.cross_entropy import IGNORE, linear_cross_entropy
 from lightning_rnnattn.ops.masks import lengths_mask
-from lightning_rnnattn.tokenizers import Tokenizer
 
 
-class Seq2Seq(SequenceModule):
+class Seq2Seq(Seq2SeqModule):
     r"""Reads a source, and writes a target token by token: translation, pronunciation, transduction of any kind.
 
     .. math::
@@ -78,10 +73,6 @@ class Seq2Seq(SequenceModule):
         torch.Size([2, 5, 70])
     """
 
-    vocabularies = ("source_tokenizer", "target_tokenizer")
-    source_tokenizer: Tokenizer | None
-    target_tokenizer: Tokenizer | None
-
     def __init__(
         self,
         source_vocab_size: int,
@@ -99,7 +90,7 @@ class Seq2Seq(SequenceModule):
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
-        super().__init__(optimizer, lr_scheduler)
+        super().__init__(search, text_metrics, optimizer, lr_scheduler)
         require_probability(dropout=dropout, label_smoothing=label_smoothing)
         if share_embeddings and source_vocab_size != target_vocab_size:
             raise UserError(
@@ -108,7 +99,6 @@ class Seq2Seq(SequenceModule):
             )
         self.dropout = nn.Dropout(dropout)
         self.label_smoothing = label_smoothing
-        self.search = search
         self.source_embedding = self.build_embedding(source_vocab_size, embedding_size)
         self.target_embedding = (
             self.source_embedding if share_embeddings else self.build_embedding(target_vocab_size, embedding_size)
@@ -123,10 +113,6 @@ class Seq2Seq(SequenceModule):
         self.output = self.build_output(embedding_size if tie_weights else hidden, target_vocab_size)
         if tie_weights:
             self.output.weight = self.target_embedding.weight
-
-        self.losses = by_stage(lambda: {"loss": LossMetric(), "perplexity": Perplexity()})
-        self.metrics = by_stage(self.build_metrics)
-        self.text_metrics = by_stage(lambda: _by_name(make() for make in text_metrics))
 
     def take_vocabularies(self, vocabularies: Mapping[str, Vocabulary | None]) -> None:
         """See `SequenceModule.take_vocabularies`.
@@ -154,13 +140,6 @@ class Seq2Seq(SequenceModule):
         nn.init.uniform_(output.weight, -0.1, 0.1)
         nn.init.zeros_(output.bias)
         return output
-
-    def build_metrics(self) -> dict[str, Metric]:
-        """Makes a stage's metrics of tokens, each predicted from those before it as they should be.
-
-        Each is updated with tokens (N,) predicted, actual, and a mask (N,).
-        """
-        return {"accuracy": TokenAccuracy()}
 
     def forward(self, source: Tensor, lengths: Tensor, inputs: Tensor) -> Tensor:
         """Logits (B, T, V) of the token that follows each of a target's; for the arguments see `features`."""
@@ -196,54 +175,25 @@ class Seq2Seq(SequenceModule):
 
     def step(self, batch: Any, stage: str) -> Loss:
         """The loss of a batch of pairs (a ``PairBatch``), per target token, its end included."""
-        features, targets = self._teach(batch)
+        features, targets = self._read(batch)
         smoothing = self.label_smoothing if stage == "train" else 0.0
         return Loss(self.loss(features, targets, smoothing), (targets != IGNORE).sum())
+
+    def log_probs(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """See `Seq2SeqModule.log_probs`."""
+        features, targets = self._read(batch)
+        return self.output(features).log_softmax(-1), targets
+
+    def teach(self, batch: Any) -> Taught:
+        """See `Seq2SeqModule.teach`."""
+        features, targets = self._read(batch)
+        return Taught(self.loss(features, targets), self.output(features).argmax(-1), targets)
 
     def dry_loss(self, rows: int, length: int) -> Tensor:
         """See `SequenceModule.dry_loss`; source and target are of one length."""
         tokens = torch.zeros(rows, length, dtype=torch.int64, device=self.device)
         features, _ = self.features(tokens, torch.full((rows,), length), tokens)
         return self.loss(self._read_out(features.flatten(0, 1)), tokens.flatten())
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Updates the metrics of the validation set."""
-        self._evaluate(batch, "val")
-
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Updates the metrics of the test set."""
-        self._evaluate(batch, "test")
-
-    def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
-        """A dict for each row: ``index``, ``source``, the best ``text`` and its ``score``, and all in ``nbest``.
-
-        ``nbest`` (a list of ``text`` and ``score``) is there where ``search`` gives more than one. The text of an
-        empty source is empty, with the score 0: no model was trained on one.
-        """
-        found = self.decode(batch.source.values, batch.source.lengths)
-        rows = zip(batch.indices, batch.texts, batch.counts.tolist(), found, strict=True)
-        records = []
-        for index, text, counts, hypotheses in rows:
-            if not counts:
-                continue
-            texts = [{"text": "", "score": 0.0}]
-            if text.source:
-                texts = [{"text": self.text(each.tokens), "score": round(each.score, 6)} for each in hypotheses]
-            more = {"nbest": texts} if len(texts) > 1 else {}
-            records.append({"index": index, "source": text.source, **texts[0], **more})
-        return records
-
-    def decode(self, source: Tensor, lengths: Tensor, need_weights: bool = False) -> list[list[Hypothesis]]:
-        """Texts for sources (B, S) of ``lengths`` (B,), by ``search``; see `Search.search`."""
-        tokenizer = self._tokenizer("target_tokenizer")
-        bos_id, eos_id = tokenizer.bos_id, tokenizer.eos_id
-        assert bos_id is not None
-        assert eos_id is not None
-        return self.search.search(self, source, lengths, bos_id=bos_id, eos_id=eos_id, need_weights=need_weights)
-
-    def text(self, tokens: Sequence[int]) -> str:
-        """The text of a hypothesis."""
-        return self._tokenizer("target_tokenizer").decode(tokens)
 
     def start(self, source: Tensor, lengths: Tensor) -> Seq2SeqCache:
         """Reads sources; see `lightning_rnnattn.decoding.DecoderModel`."""
@@ -271,98 +221,24 @@ class Seq2Seq(SequenceModule):
         logits = self.output(self._read_out(features))
         return logits, cache._replace(state=state), None if weights is None else weights.mean(1)
 
-    def num_tokens(self, batch: Any) -> Tensor:
-        """Target tokens that a batch trains on, for throughput; a tensor, so that no step waits for the device."""
-        return (batch.target.lengths.to(batch.counts.device) * batch.counts).sum()
-
     @torch.no_grad()
     def attention_weights(self, source: Tensor, lengths: Tensor, target: Tensor) -> Tensor:
         """Where the model looks as it writes targets (B, T) that are given: (B, H, T, S).
 
         Row t is where it looked to write the target's token t.
         """
-        _, weights = self.features(source, lengths, self._shifted(target), need_weights=True)
+        _, weights = self.features(source, lengths, self.shifted(target), need_weights=True)
         assert weights is not None
         return weights
 
-    def attention_views(self, batch: Any, rows: int) -> list[list[AttentionView]]:
-        """See `ShowsAttention`: where the model looked as it wrote the first reference."""
-        source, lengths, target = batch.source.values[:rows], batch.source.lengths[:rows], batch.target.values[:rows]
-        weights = self.attention_weights(source, lengths, target)
-        read = self._tokens("source_tokenizer", source, lengths)
-        written = self._tokens("target_tokenizer", target, batch.target.lengths)
-        return [[AttentionView.of(*view)] for view in zip(weights, written, read, strict=True)]
-
-    def text_views(self, text: str) -> list[AttentionView]:
-        """See `ShowsAttention`: where the model looked as it wrote each of its hypotheses."""
-        tokenizer = self._tokenizer("source_tokenizer")
-        source = torch.tensor([[*tokenizer.encode(text), tokenizer.eos_id]], device=self.device)
-        lengths = torch.tensor([source.shape[1]])
-        (found,) = self.decode(source, lengths, need_weights=True)
-        (read,) = self._tokens("source_tokenizer", source, lengths)
-        views = []
-        for number, each in enumerate(found, start=1):
-            assert each.weights is not None
-            written = self._tokenizer("target_tokenizer").tokens(each.tokens)
-            name = f"hypothesis {number}" if len(found) > 1 else ""
-            views.append(AttentionView.of(each.weights[None], written, read, name))
-        return views
-
-    def _teach(self, batch: Any) -> tuple[Tensor, Tensor]:
+    def _read(self, batch: Any) -> tuple[Tensor, Tensor]:
         """What the output layer reads (N, D) for the N tokens of all targets, and these (N,); IGNORE if uncounted."""
         values, lengths = batch.target.values, batch.target.lengths
-        features, _ = self.features(batch.source.values, batch.source.lengths, self._shifted(values))
+        features, _ = self.features(batch.source.values, batch.source.lengths, self.shifted(values))
         # The output layer is most of the work: it is spared the padding. Lengths are on the CPU, so nothing waits.
         real = lengths_mask(lengths, values.shape[1]).flatten().nonzero().squeeze(-1).to(values.device)
         targets = values.masked_fill(~batch.counts.unsqueeze(-1), IGNORE)
         return self._read_out(features.flatten(0, 1)[real]), targets.flatten()[real]
 
-    def _shifted(self, target: Tensor) -> Tensor:
-        """Targets (B, T) as the decoder reads them: behind a token that begins them, without their last."""
-        bos_id = self._tokenizer("target_tokenizer").bos_id
-        assert bos_id is not None
-        return torch.cat([torch.full_like(target[:, :1], bos_id), target[:, :-1]], dim=1)
-
     def _read_out(self, features: Tensor) -> Tensor:
         return self.dropout(self.projection(features))
-
-    def _tokenizer(self, name: str) -> Tokenizer:
-        tokenizer: Tokenizer | None = getattr(self, name)
-        if tokenizer is None:
-            raise UserError(f"the {name.replace('_', ' ')} is not known: set model.{name}, or use a data module")
-        return tokenizer
-
-    def _tokens(self, name: str, ids: Tensor, lengths: Tensor) -> list[list[str]]:
-        """The text of each id of rows (B, T) of ``lengths``."""
-        tokenizer = self._tokenizer(name)
-        return [tokenizer.tokens(row[:length]) for row, length in zip(ids.tolist(), lengths.tolist(), strict=False)]
-
-    def _evaluate(self, batch: Any, stage: str) -> None:
-        features, targets = self._teach(batch)
-        mask = targets != IGNORE
-        loss = self.loss(features, targets)
-        for name, metric in self.losses[stage].items():  # type: ignore[operator]
-            metric.update(loss, mask.sum())
-            self.log(f"{stage}_{name}", metric, prog_bar=name != "loss", batch_size=1)
-        predicted = self.output(features).argmax(-1)
-        for name, metric in self.metrics[stage].items():  # type: ignore[operator]
-            metric.update(predicted, targets, mask)
-            self.log(f"{stage}_{name}", metric, batch_size=1)
-        if not self.text_metrics[stage]:
-            return
-        found = self.decode(batch.source.values, batch.source.lengths)
-        counted = [i for i, counts in enumerate(batch.counts.tolist()) if counts]
-        texts = [self.text(found[i][0].tokens) for i in counted]
-        references = [batch.texts[i].references for i in counted]
-        for name, metric in self.text_metrics[stage].items():  # type: ignore[operator]
-            metric.update(texts, references)
-            self.log(f"{stage}_{name}", metric, prog_bar=True, batch_size=1)
-
-
-def _by_name(metrics: Iterable[TextMetric]) -> dict[str, Metric]:
-    named: dict[str, Metric] = {}
-    for metric in metrics:
-        if metric.name in named:
-            raise UserError(f"model.text_metrics: two are called {metric.name!r}: leave one out, or change its options")
-        named[metric.name] = metric
-    return named
