@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.modules import IOB1 as IOB1
     from lightning_rnnattn.modules import AttentionView as AttentionView
     from lightning_rnnattn.modules import ChrF as ChrF
+    from lightning_rnnattn.modules import Ensemble as Ensemble
     from lightning_rnnattn.modules import ExactMatch as ExactMatch
     from lightning_rnnattn.modules import LanguageModel as LanguageModel
     from lightning_rnnattn.modules import NeuralCache as NeuralCache
@@ -177,6 +178,7 @@ _PUBLIC = {
         "BIO",
         "BLEU",
         "ChrF",
+        "Ensemble",
         "ExactMatch",
         "IOB1",
         "LanguageModel",

@@ -8,9 +8,17 @@ import dataclasses
 from abc import ABC
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from lightning_rnnattn.errors import UserError
+
+
+@runtime_checkable
+class DescribesItself(Protocol):
+    """An instance that can be made again from what it says of itself."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its class and arguments as YAML has them: ``{"class_path": ..., "init_args": {...}}``, plain data only."""
 
 
 class Described(ABC):  # noqa: B024  # what is abstract is up to subclasses
@@ -29,7 +37,7 @@ def spec(value: Any, name: str) -> Any:
     """Describes a value that a module was made from.
 
     Args:
-        value: plain data, a class, or a ``functools.partial`` of a class (nested ones too).
+        value: plain data, a class, a ``functools.partial`` of a class (nested ones too), or what `DescribesItself`.
         name: what the value is called, for the message.
 
     Raises:
@@ -39,14 +47,14 @@ def spec(value: Any, name: str) -> Any:
         return value
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, Described):
-        return value.to_dict()
     if isinstance(value, (list, tuple)):
         return [spec(item, name) for item in value]
     if isinstance(value, dict):
         return {key: spec(item, f"{name}.{key}") for key, item in value.items()}
     if isinstance(value, type):
         return {"class_path": class_path(value)}
+    if isinstance(value, DescribesItself):
+        return value.to_dict()
     if isinstance(value, partial):
         # jsonargparse makes partials of helpers of its own, which take the class.
         *helpers, made = (value.func, *value.args)

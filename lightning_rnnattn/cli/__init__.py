@@ -20,6 +20,7 @@ COMMANDS = {
     "translate": ("lightning_rnnattn.cli.translate", "write a line for each line on standard input"),
     "inspect": ("lightning_rnnattn.cli.inspect", "write a page that shows where a model looks"),
     "describe": ("lightning_rnnattn.cli.describe", "show a model's layers, parameters, FLOPs and memory"),
+    "ensemble": ("lightning_rnnattn.cli.ensemble", "make one model of several that were trained apart"),
     "export": ("lightning_rnnattn.cli.export", "write a checkpoint's model in another format"),
     "ledger": ("lightning_rnnattn.cli.ledger", "make a table of runs, beside what was published"),
     "recipes": ("lightning_rnnattn.cli.recipes", "list the shipped configs and recipes, or copy one"),

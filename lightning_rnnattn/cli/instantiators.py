@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from functools import partial
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -53,15 +54,18 @@ class ModelInstantiator:
 
     def __init__(self, cli: LightningCLI, data: DataInstantiator, expected: Mapping[str, torch.Size] | None) -> None:
         self._build = _InstantiatorFn(cli, "model")
+        self._cli: Any = cli
         self.data = data
         self.expected = expected
 
     def __call__(self, class_type: type[LightningModule], *, applied_instantiation_links: Any, **kwargs: Any) -> Any:
-        """Builds it.
+        """Builds it; a model that is an argument of another has its own already.
 
         Raises:
             UserError: an argument is missing, or contradicts the data, or the weights do not fit.
         """
+        if class_type is not resolve_name(self._cli.config[self._cli.command].model.class_path):
+            return class_type(**kwargs)
         required = {name: value for name, value in kwargs.items() if _requires(class_type, name)}
         asked = {name: self._ask(class_type, name, given) for name, given in required.items()}
         # Lightning records the values of links in the hyper-parameters: these are links in all but name.

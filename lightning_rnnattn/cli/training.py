@@ -278,13 +278,16 @@ class TrainingCLI(LightningCLI):
             rank_zero_info(
                 f"--ckpt_path {name}: {kwargs['ckpt_path'] or 'there is no earlier run, so this starts anew'}"
             )
-        if kwargs.get("ckpt_path") and Path(kwargs["ckpt_path"]).is_dir():  # as `export --format safetensors` writes it
-            folder = kwargs.pop("ckpt_path")
-            if subcommand == "fit":
-                raise UserError(f"--ckpt_path {folder}: has weights alone, from which --init_from starts a run")
-            load_weights(self.model, read_checkpoint(folder)["state_dict"], f"--ckpt_path {folder}")
-        if subcommand == "fit" and self.early.ckpt_path not in (None, REQUEUED) and kwargs["ckpt_path"]:
-            go_on_logging(self.trainer, kwargs["ckpt_path"])
+        path = kwargs.get("ckpt_path")
+        if path in (None, REQUEUED):
+            return kwargs
+        if subcommand == "fit":
+            if "optimizer_states" not in read_checkpoint(path):
+                raise UserError(f"--ckpt_path {path}: has weights alone, from which --init_from starts a run")
+            go_on_logging(self.trainer, path)
+        elif Path(path).is_dir():  # as `export --format safetensors` writes it
+            load_weights(self.model, read_checkpoint(path)["state_dict"], f"--ckpt_path {path}")
+            del kwargs["ckpt_path"]
         return kwargs
 
 

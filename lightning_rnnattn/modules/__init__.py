@@ -3,6 +3,7 @@
 from lightning_rnnattn.modules.base import Loss, SequenceModule
 from lightning_rnnattn.modules.checkpoint import load, read_checkpoint
 from lightning_rnnattn.modules.classifier import SequenceClassifier
+from lightning_rnnattn.modules.ensemble import Ensemble
 from lightning_rnnattn.modules.labelling import Decisions, LabelModule
 from lightning_rnnattn.modules.language_model import LanguageModel
 from lightning_rnnattn.modules.metrics import BitsPerCharacter, LossMetric, Perplexity
@@ -11,6 +12,7 @@ from lightning_rnnattn.modules.schedulers import WarmupCosine, WarmupInverseSqua
 from lightning_rnnattn.modules.schemes import BIO, IOB1, LabelScheme
 from lightning_rnnattn.modules.seq2seq import Seq2Seq
 from lightning_rnnattn.modules.seq2seq_cache import Seq2SeqCache
+from lightning_rnnattn.modules.seq2seq_module import Seq2SeqModule
 from lightning_rnnattn.modules.sharding import Sharded
 from lightning_rnnattn.modules.tag_metrics import SentenceAccuracy, SpanF1, SpanPrecision, SpanRecall, TokenAccuracy
 from lightning_rnnattn.modules.tagger import SequenceTagger
@@ -32,6 +34,7 @@ __all__ = [
     "BitsPerCharacter",
     "ChrF",
     "Decisions",
+    "Ensemble",
     "ExactMatch",
     "LabelModule",
     "LabelScheme",
@@ -44,6 +47,7 @@ __all__ = [
     "SentenceAccuracy",
     "Seq2Seq",
     "Seq2SeqCache",
+    "Seq2SeqModule",
     "SequenceClassifier",
     "SequenceModule",
     "SequenceTagger",
