@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from lightning_rnnattn.layers import Features as Features
     from lightning_rnnattn.layers import Gated as Gated
     from lightning_rnnattn.layers import InputFeedingDecoder as InputFeedingDecoder
+    from lightning_rnnattn.layers import Int8Linear as Int8Linear
     from lightning_rnnattn.layers import LastPooling as LastPooling
     from lightning_rnnattn.layers import LastStateBridge as LastStateBridge
     from lightning_rnnattn.layers import LayerNormLSTM as LayerNormLSTM
@@ -147,6 +148,7 @@ _PUBLIC = {
         "GRU",
         "Gated",
         "InputFeedingDecoder",
+        "Int8Linear",
         "LSTM",
         "LastPooling",
         "LastStateBridge",

@@ -1,6 +1,6 @@
 """`lightning_rnnattn generate`: continue prompts with the language model in a checkpoint."""
 
-from lightning_rnnattn.cli.loading import add_model_options, check_at_least_one, load_model, text_lines
+from lightning_rnnattn.cli.loading import add_int8_option, add_model_options, check_at_least_one, load_model, text_lines
 from lightning_rnnattn.cli.plain import PlainParser
 from lightning_rnnattn.errors import UserError
 
@@ -23,6 +23,7 @@ def make_parser() -> PlainParser:
     parser.add_argument("--seed", type=int, default=0, help="of the draws; text i draws with seed + i (default: 0)")
     parser.add_argument("--num_samples", type=int, default=1, help="texts for each prompt (default: 1)")
     parser.add_argument("--batch_size", type=int, default=64, help="texts that are continued at once (default: 64)")
+    add_int8_option(parser)
     return parser
 
 

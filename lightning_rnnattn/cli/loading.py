@@ -27,6 +27,13 @@ def add_model_options(parser: PlainParser, what: str) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: a GPU where there is one)")
 
 
+def add_int8_option(parser: PlainParser) -> None:
+    """Adds the option that has `load_model` round the output layer."""
+    parser.add_argument(
+        "--int8", action="store_true", help="multiply by a vocabulary in 8 bits: faster, on a CPU, and nearly the same"
+    )
+
+
 def load_model(options: Namespace, args: list[str]) -> Any:
     """The model that the options name, in evaluation mode, on its device.
 
@@ -35,19 +42,28 @@ def load_model(options: Namespace, args: list[str]) -> Any:
         args: what it found them in.
 
     Raises:
-        UserError: for a device or a checkpoint that cannot be used.
+        UserError: for a device or a checkpoint that cannot be used, or for ``--int8`` where it is not to be had.
     """
     import torch
+    from torch import nn
 
-    from lightning_rnnattn.modules import load
+    from lightning_rnnattn.layers import Int8Linear
+    from lightning_rnnattn.modules import SequenceModule, load
 
     import_modules(early_options(args).modules)
-    name = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    int8 = getattr(options, "int8", False)
+    name = options.device or ("cuda" if torch.cuda.is_available() and not int8 else "cpu")
     try:
         torch.zeros(1, device=name).cpu()  # there may be a name, but no such device
     except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
         raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
-    return load(options.ckpt_path, map_location=torch.device(name))
+    model = load(options.ckpt_path, map_location=torch.device(name))
+    if int8:
+        for module in list(model.modules()):  # a model may have others inside
+            output = getattr(module, "output", None)
+            if isinstance(module, SequenceModule) and type(output) is nn.Linear:  # a class of its own does what it does
+                module.output = Int8Linear(output)
+    return model
 
 
 def reads_lowercase(path: str) -> bool:

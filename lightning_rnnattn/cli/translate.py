@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lightning_rnnattn.cli.loading import (
+    add_int8_option,
     add_model_options,
     check_at_least_one,
     load_model,
@@ -60,6 +61,7 @@ def make_parser() -> PlainParser:
     parser.add_argument("--no_repeat_ngram", type=int, help="n, where no n tokens in a row may come twice in a text")
     parser.add_argument("--alignments", metavar="FILE", help="also write JSON lines: tokens of both sides, weights")
     parser.add_argument("--batch_size", type=int, default=64, help="lines that are translated at once (default: 64)")
+    add_int8_option(parser)
     return parser
 
 

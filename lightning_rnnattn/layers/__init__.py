@@ -20,6 +20,7 @@ from lightning_rnnattn.layers.decoder import Decoder, DecoderFactory, DecoderSta
 from lightning_rnnattn.layers.dropout import LockedDropout
 from lightning_rnnattn.layers.input_feeding import InputFeedingDecoder
 from lightning_rnnattn.layers.inputs import Features, InputFactory, InputLayer, TokenEmbedding
+from lightning_rnnattn.layers.int8 import Int8Linear
 from lightning_rnnattn.layers.kernels import GRU, LSTM, Elman, KernelRNN
 from lightning_rnnattn.layers.luong import LuongDecoder
 from lightning_rnnattn.layers.min_rnn import MinGRU, MinLSTM, MinRNN
@@ -68,6 +69,7 @@ __all__ = [
     "InputFactory",
     "InputFeedingDecoder",
     "InputLayer",
+    "Int8Linear",
     "KernelRNN",
     "LastPooling",
     "LastStateBridge",

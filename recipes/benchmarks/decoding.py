@@ -6,10 +6,12 @@ The shapes are those of Multi30k: 64 sentences of up to 25 tokens, a vocabulary 
 reads and an LSTM with input feeding and additive attention that writes. The plain loop has the same weights: an
 nn.LSTMCell, keys that are projected once and copied for each hypothesis, the attention as its equation reads,
 log-softmax and top-k over everything, and a batch that stays whole until its last sentence has ended. So has JoeyNMT,
-where it is installed; see peers.py. What all write is compared.
+where it is installed; see peers.py. What all write is compared, but for ours with its output layer in 8 bits, whose
+rounding decides between the words that random weights cannot tell apart.
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,6 +27,7 @@ from lightning_rnnattn import (
     BeamSearch,
     Greedy,
     InputFeedingDecoder,
+    Int8Linear,
     Search,
     Seq2Seq,
     ZeroBridge,
@@ -146,6 +149,9 @@ def speeds(hidden: int, embedding: int, device: str, seconds: float) -> list[dic
     """Sentences per second of all."""
     torch.manual_seed(0)
     model = our_model(hidden, embedding).to(device)
+    rounded = deepcopy(model)
+    if device == "cpu":
+        rounded.output = Int8Linear(model.output)
     lengths = like_multi30k().sort(descending=True).values  # as JoeyNMT's encoder needs it
     source = torch.randint(4, VOCAB, (BATCH, int(lengths.max())), device=device)
     rows = []
@@ -160,6 +166,7 @@ def speeds(hidden: int, embedding: int, device: str, seconds: float) -> list[dic
                 calls["JoeyNMT"] = partial(JoeyNMT(model).search, source, lengths, ends.to(device), beam_size)
             texts = calls["ours"]()
             same = {other: same_texts(texts, calls[other]()) for other in list(calls)[1:]}
+            calls["8 bits"] = partial(search, how, rounded, source, lengths, ends.to(device))
             times = interleave(calls, seconds=seconds)
             rows.append(
                 {
@@ -168,6 +175,7 @@ def speeds(hidden: int, embedding: int, device: str, seconds: float) -> list[dic
                     "length": ends_name,
                     **{who: BATCH / taken.median for who, taken in times.items()},
                     "ratio": {other: times[other].over(times["ours"]) for other in same},
+                    "8 bits ratio": {other: times[other].over(times["8 bits"]) for other in ("ours", *same)},
                     "same": same,
                 }
             )
@@ -200,16 +208,19 @@ def main() -> None:
     for hidden, embedding in QUICK_SIZES if options.quick else SIZES:
         results["speed"] += speeds(hidden, embedding, options.device, seconds=1 if options.quick else 15)
     others = ["plain", *(["JoeyNMT"] if JOEYNMT else [])]
+    bits = ["ours", *others] if options.device == "cpu" else []
     header = ("hidden", "search", "length", "ours, sentences/s")
     rows = [
         [
             *(str(row[key]) for key in ("hidden", "search", "length")),
             f"{row['ours']:.0f}",
             *(x for who in others for x in (f"{row[who]:.0f}", f"{row['ratio'][who]:.2f}", f"{row['same'][who]:.0%}")),
+            *(f"{row['8 bits ratio'][who]:.2f}" for who in bits),
         ]
         for row in results["speed"]
     ]
     header += tuple(x for who in others for x in (who, f"ours / {who}", "same texts"))
+    header += tuple(f"8 bits / {who}" for who in bits)
     print(table(header, rows), end="\n\n", flush=True)
     hidden, embedding = (QUICK_SIZES if options.quick else SIZES)[0]
     for source_length in (25, 100):

@@ -73,6 +73,13 @@ def test_the_limits_of_the_search(translate):
     assert len(set(long)) == len(long)
 
 
+def test_in_8_bits_it_is_nearly_the_same(translate):
+    exact, rounded = translate("--nbest=1").splitlines(), translate("--nbest=1", "--int8").splitlines()
+    assert exact != rounded
+    for one, other in zip(exact, rounded, strict=True):
+        assert float(one.split("\t")[1]) == pytest.approx(float(other.split("\t")[1]), abs=0.05)
+
+
 def test_alignments(translate, workdir):
     lines = translate("--alignments=out.jsonl").splitlines()
     records = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
