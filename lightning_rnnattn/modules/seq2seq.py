@@ -1,6 +1,6 @@
 """Sequence to sequence: an encoder, a decoder that attends to what it read, and a bridge between them.
 
-Letters: B batch, K hypotheses of a sentence, S source time, T target time, D features, H heads, V target vocabulary.
+Letters: B batch, N target tokens, S source time, T target time, D features, H heads, V target vocabulary.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -196,7 +196,7 @@ class Seq2Seq(Seq2SeqModule):
         return self.loss(self._read_out(features.flatten(0, 1)), tokens.flatten())
 
     def start(self, source: Tensor, lengths: Tensor) -> Seq2SeqCache:
-        """Reads sources; see `lightning_rnnattn.decoding.DecoderModel`."""
+        """See `Seq2SeqModule.start`."""
         encoded, last = self.encoder(self.dropout(self.source_embedding(source)), None, lengths)
         mask = lengths_mask(lengths, source.shape[1]).to(source.device)
         memory = self.decoder.memory(self.dropout(encoded), mask)
@@ -205,17 +205,7 @@ class Seq2Seq(Seq2SeqModule):
     def decode_step(
         self, tokens: Tensor, cache: Seq2SeqCache, need_weights: bool = False
     ) -> tuple[Tensor, Seq2SeqCache, Tensor | None]:
-        """Reads one more token of each hypothesis; see `lightning_rnnattn.decoding.DecoderModel`.
-
-        Args:
-            tokens: (B, K) int64.
-            cache: from `start`, or from the step before.
-            need_weights: also return the attention's weights.
-
-        Returns:
-            Logits (B, K, V) of the next token, what the next step needs, and weights (B, K, S), the mean of the heads',
-            or None.
-        """
+        """See `Seq2SeqModule.decode_step`."""
         inputs = self.dropout(self.target_embedding(tokens))
         features, state, weights = self.decoder.recur(inputs, cache.state, cache.memory, need_weights)
         logits = self.output(self._read_out(features))
@@ -223,10 +213,7 @@ class Seq2Seq(Seq2SeqModule):
 
     @torch.no_grad()
     def attention_weights(self, source: Tensor, lengths: Tensor, target: Tensor) -> Tensor:
-        """Where the model looks as it writes targets (B, T) that are given: (B, H, T, S).
-
-        Row t is where it looked to write the target's token t.
-        """
+        """See `Seq2SeqModule.attention_weights`."""
         _, weights = self.features(source, lengths, self.shifted(target), need_weights=True)
         assert weights is not None
         return weights
