@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lightning_rnnattn.decoding import DecoderCache, Greedy, Search
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.modules.base import Loss, Vocabulary
-from lightning_rnnattn.modules.seq2seq_module import Seq2SeqModule
+from lightning_rnnattn.modules.seq2seq_module import Seq2SeqModule, log_softmax
 from lightning_rnnattn.modules.text_metrics import TextMetric
 from lightning_rnnattn.ops.cross_entropy import IGNORE
 
@@ -111,7 +111,7 @@ class Ensemble(Seq2SeqModule):
         logits, caches, weights = zip(*steps, strict=True)
         looked = [each for each in weights if each is not None]
         return (
-            mixture(each.log_softmax(-1) for each in logits),
+            mixture(map(log_softmax, logits)),
             EnsembleCache(caches),
             torch.stack(looked).mean(0) if len(looked) == len(weights) else None,
         )

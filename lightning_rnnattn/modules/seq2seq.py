@@ -24,7 +24,7 @@ from lightning_rnnattn.layers import (
 )
 from lightning_rnnattn.modules.base import Loss, Vocabulary
 from lightning_rnnattn.modules.seq2seq_cache import Seq2SeqCache
-from lightning_rnnattn.modules.seq2seq_module import Seq2SeqModule, Taught
+from lightning_rnnattn.modules.seq2seq_module import Seq2SeqModule, Taught, log_softmax
 from lightning_rnnattn.modules.text_metrics import TextMetric
 from lightning_rnnattn.ops.cross_entropy import IGNORE, linear_cross_entropy
 from lightning_rnnattn.ops.masks import lengths_mask
@@ -182,7 +182,7 @@ class Seq2Seq(Seq2SeqModule):
     def log_probs(self, batch: Any) -> tuple[Tensor, Tensor]:
         """See `Seq2SeqModule.log_probs`."""
         features, targets = self._read(batch)
-        return self.output(features).log_softmax(-1), targets
+        return log_softmax(self.output(features)), targets
 
     def teach(self, batch: Any) -> Taught:
         """See `Seq2SeqModule.teach`."""

@@ -224,6 +224,11 @@ class Seq2SeqModule(SequenceModule):
             self.log(f"{stage}_{name}", metric, prog_bar=True, batch_size=1)
 
 
+def log_softmax(logits: Tensor) -> Tensor:
+    """Log-probabilities (..., V), in float32 at least."""
+    return logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
 def _by_name(metrics: Iterable[TextMetric]) -> dict[str, Metric]:
     named: dict[str, Metric] = {}
     for metric in metrics:

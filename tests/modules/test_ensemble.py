@@ -114,6 +114,17 @@ def test_a_text_has_the_probability_that_the_mixture_gives_it_and_no_sentence_mi
     assert together != members[0].search.search(members[0], *SOURCE, bos_id=BOS, eos_id=EOS)
 
 
+def test_16_bits_are_rounded_in_the_members_only(members):
+    expected, _ = Ensemble(members).log_probs(BATCH)
+    model = Ensemble(members).bfloat16()
+    log_probs, _ = model.log_probs(BATCH)
+    assert log_probs.dtype is torch.float32
+    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(len(log_probs)))
+    assert (log_probs.exp() - expected.exp()).abs().mean() < 0.02
+    logits, _, _ = model.decode_step(ROWS.values[:, :1], model.start(*SOURCE))
+    torch.testing.assert_close(logits.exp().sum(-1), torch.ones(len(LINES), 1))
+
+
 @pytest.mark.parametrize("copies", [1, 3])
 def test_copies_of_one_model_are_that_model(members, copies):
     search = BeamSearch(beam_size=3, max_length=7)
