@@ -17,14 +17,14 @@ from lightning_rnnattn.errors import UserError
 class DescribesItself(Protocol):
     """An instance that can be made again from what it says of itself."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_spec(self) -> dict[str, Any]:
         """Its class and arguments as YAML has them: ``{"class_path": ..., "init_args": {...}}``, plain data only."""
 
 
 class Described(ABC):  # noqa: B024  # what is abstract is up to subclasses
     """A frozen dataclass that is given to a module: its class is the choice, its fields are the options."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_spec(self) -> dict[str, Any]:
         """The choice as YAML has it: ``{"class_path": ..., "init_args": {...}}``, plain data only."""
         names = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]  # subclasses are
         return {
@@ -54,7 +54,7 @@ def spec(value: Any, name: str) -> Any:
     if isinstance(value, type):
         return {"class_path": class_path(value)}
     if isinstance(value, DescribesItself):
-        return value.to_dict()
+        return value.to_spec()
     if isinstance(value, partial):
         # jsonargparse makes partials of helpers of its own, which take the class.
         *helpers, made = (value.func, *value.args)

@@ -196,7 +196,7 @@ class UpperTokenizer(TokenizerSpec):
 
 
 def test_specification_of_a_users_own_is_plain():
-    spec = UpperTokenizer(unk=False).to_dict()
+    spec = UpperTokenizer(unk=False).to_spec()
     assert spec == {"class_path": f"{__name__}.UpperTokenizer", "init_args": {"unk": False}}
     assert json.loads(json.dumps(spec)) == spec
 

@@ -16,7 +16,9 @@ def make_parser() -> PlainParser:
         "sequence-to-sequence models with the same vocabularies, trained with other seeds, say. Test it, predict and "
         "translate with it as with any other; search, metrics and data are those of the first, until told otherwise.",
     )
-    parser.add_argument("--ckpt_path", nargs="+", required=True, metavar="FILE", help="the checkpoints of the models")
+    parser.add_argument(
+        "--ckpt_path", nargs="+", action="extend", required=True, metavar="FILE", help="the checkpoints of the models"
+    )
     parser.add_argument("--output", required=True, metavar="FILE", help="the checkpoint to write")
     parser.add_argument("--import", action="append", metavar="MODULE", help="a module of yours to import first")
     return parser
@@ -30,7 +32,6 @@ def run(command: str, args: list[str]) -> None:
     """
     options = make_parser().parse_args(args)
     check_output("output", options.output, [("ckpt_path", options.ckpt_path)])
-    check_writable("output", options.output)
     import_modules(early_options(args).modules)
 
     from pathlib import Path
@@ -40,7 +41,7 @@ def run(command: str, args: list[str]) -> None:
     from lightning_rnnattn.callbacks.run import replacing
     from lightning_rnnattn.modules import Ensemble, Seq2SeqModule, load, read_checkpoint
 
-    members = []
+    members: list[Seq2SeqModule] = []
     for path in options.ckpt_path:
         member = load(path)
         if not isinstance(member, Seq2SeqModule) or isinstance(member, Ensemble):
@@ -48,6 +49,13 @@ def run(command: str, args: list[str]) -> None:
                 f"--ckpt_path {path}: {type(member).__name__} cannot be a member of an ensemble, Seq2Seq can"
             )
         members.append(member)
+        for name in member.vocabularies:
+            what = name.replace("_", " ")
+            if getattr(member, name) is None:
+                raise UserError(f"--ckpt_path {path}: has no {what}: it was saved before a trainer had it")
+            if getattr(member, name) != getattr(members[0], name):
+                raise UserError(f"--ckpt_path {path}: its {what} is not that of {options.ckpt_path[0]}")
+    check_writable("output", options.output)
     first = read_checkpoint(options.ckpt_path[0])
     with replacing(Path(options.output)) as file:
         torch.save(_checkpoint(Ensemble(members), first), file)
@@ -61,7 +69,7 @@ def _checkpoint(ensemble: Any, first: dict[str, Any]) -> dict[str, Any]:
         ensemble: the model.
         first: the checkpoint of its first member, whose search, metrics and data it takes.
     """
-    settings = {name: first["hyper_parameters"][name] for name in ("search", "text_metrics")}
+    settings = {name: value for name, value in first["hyper_parameters"].items() if name in ("search", "text_metrics")}
     kept = ("datamodule_hyper_parameters", "vocabularies", "pytorch-lightning_version", "epoch", "global_step")
     return {
         "state_dict": ensemble.state_dict(),

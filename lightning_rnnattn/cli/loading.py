@@ -30,7 +30,7 @@ def add_model_options(parser: PlainParser, what: str) -> None:
 def add_int8_option(parser: PlainParser) -> None:
     """Adds the option that has `load_model` round the output layer."""
     parser.add_argument(
-        "--int8", action="store_true", help="multiply by a vocabulary in 8 bits: faster, on a CPU, and nearly the same"
+        "--int8", action="store_true", help="multiply by the vocabulary in 8 bits, on a CPU: faster where it is large"
     )
 
 
@@ -59,10 +59,19 @@ def load_model(options: Namespace, args: list[str]) -> Any:
         raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
     model = load(options.ckpt_path, map_location=torch.device(name))
     if int8:
-        for module in list(model.modules()):  # a model may have others inside
-            output = getattr(module, "output", None)
-            if isinstance(module, SequenceModule) and type(output) is nn.Linear:  # a class of its own does what it does
-                module.output = Int8Linear(output)
+        # A model may have others inside. An output layer of a class of its own does what it does.
+        modules = [
+            module
+            for module in model.modules()
+            if isinstance(module, SequenceModule) and type(getattr(module, "output", None)) is nn.Linear
+        ]
+        if not modules:
+            raise UserError(f"--int8: {type(model).__name__} has no plain linear output layer")
+        try:
+            for module in modules:
+                module.output = Int8Linear(module.output)  # type: ignore[arg-type]
+        except UserError as error:
+            raise UserError(f"--int8: {error}") from error
     return model
 
 

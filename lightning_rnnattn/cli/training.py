@@ -299,4 +299,13 @@ def _partials(chosen: Namespace) -> dict[str, Any]:
             found[name] = spec(value, name)
         elif isinstance(value, Namespace) and "class_path" in value and (inner := _partials(value)):
             found[name] = inner
+        elif isinstance(value, list) and any(isinstance(item, Namespace) and _partials(item) for item in value):
+            found[name] = [_plain(item, name) for item in value]  # a list is replaced as a whole
     return {"class_path": chosen.class_path, "init_args": found} if found else {}
+
+
+def _plain(value: Any, name: str) -> Any:
+    """Settings in plain data, partials included."""
+    if isinstance(value, Namespace):
+        return {key: _plain(item, key) for key, item in vars(value).items()}
+    return [_plain(item, name) for item in value] if isinstance(value, list) else spec(value, name)

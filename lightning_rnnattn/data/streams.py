@@ -34,7 +34,7 @@ def train_tokenizer(spec: TokenizerSpec, corpus: Corpus, cache_dir: Path, *, of_
         of_lines: whether it is to encode single lines: trained on lines without their newlines, and with a token that
             ends them.
     """
-    key = digest("tokenizer", _FORMAT, spec.to_dict(), corpus.fingerprint(), *["lines"] * of_lines)
+    key = digest("tokenizer", _FORMAT, spec.to_spec(), corpus.fingerprint(), *["lines"] * of_lines)
 
     def build(path: Path) -> None:
         with _watched(corpus, "training the tokenizer") as lines:

@@ -169,7 +169,7 @@ class SequenceModule(L.LightningModule, ABC):
                 )
             setattr(self, name, new)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_spec(self) -> dict[str, Any]:
         """What the module was made from, as YAML has it, so that it can be an argument of another (`Ensemble`)."""
         arguments = {name: value for name, value in self.hparams.items() if name not in (_CLASS_PATH, _INSTANTIATOR)}
         return {"class_path": self.hparams[_CLASS_PATH], "init_args": arguments}

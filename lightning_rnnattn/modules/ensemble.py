@@ -4,7 +4,7 @@ Letters: M members, B batch, N target tokens, K hypotheses of a sentence, S sour
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from lightning_rnnattn.decoding import DecoderCache, Greedy, Search
 from lightning_rnnattn.errors import UserError
-from lightning_rnnattn.modules.base import Loss, Vocabulary
+from lightning_rnnattn.modules.base import Loss
 from lightning_rnnattn.modules.seq2seq_module import Seq2SeqModule, log_softmax
 from lightning_rnnattn.modules.text_metrics import TextMetric
 from lightning_rnnattn.ops.cross_entropy import IGNORE
+from lightning_rnnattn.tokenizers import Tokenizer
 
 
 class EnsembleCache(NamedTuple):
@@ -51,7 +52,7 @@ class Ensemble(Seq2SeqModule):
         lr_scheduler: see `SequenceModule`.
 
     Raises:
-        UserError: if there is no member, or they have different vocabularies.
+        UserError: if there is no member, or one of another kind, or they have different vocabularies.
 
     Example:
         >>> Ensemble([load("seed1.ckpt"), load("seed2.ckpt")], search=BeamSearch())  # doctest: +SKIP
@@ -66,21 +67,42 @@ class Ensemble(Seq2SeqModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(search, text_metrics, optimizer, lr_scheduler)
-        if not members:
-            raise UserError("members: an ensemble needs at least one")
+        if not members or not all(isinstance(member, Seq2SeqModule) for member in members):
+            raise UserError("members: an ensemble needs at least one, and each a Seq2SeqModule")
+        for name in ("source_vocab_size", "target_vocab_size"):
+            sizes = {size for member in members if (size := member.hparams.get(name)) is not None}
+            if len(sizes) > 1:
+                raise UserError(f"members: their {name} must be the same, and is {', '.join(map(str, sorted(sizes)))}")
         for name in self.vocabularies:
             known = [vocabulary for member in members if (vocabulary := getattr(member, name)) is not None]
             if any(other != known[0] for other in known):
                 raise UserError(f"members: each has a {name.replace('_', ' ')} of its own: they must have the same")
-            setattr(self, name, known[0] if known else None)
+            for member in members if known else ():
+                setattr(member, name, known[0])
         self.members = nn.ModuleList(members)
-        self.train(any(member.training for member in members))  # of one mode with them: loaded models are to be used
+        self.train(all(member.training for member in members))  # where one is to be used, so are all
 
-    def take_vocabularies(self, vocabularies: Mapping[str, Vocabulary | None]) -> None:
-        """See `SequenceModule.take_vocabularies`; the members take them, too."""
-        super().take_vocabularies(vocabularies)
-        for member in self._members:
-            member.take_vocabularies(vocabularies)
+    @property
+    def source_tokenizer(self) -> Tokenizer | None:
+        """The members'."""
+        return self._members[0].source_tokenizer
+
+    @source_tokenizer.setter
+    def source_tokenizer(self, tokenizer: Tokenizer | None) -> None:
+        self._set("source_tokenizer", tokenizer)
+
+    @property
+    def target_tokenizer(self) -> Tokenizer | None:
+        """The members'."""
+        return self._members[0].target_tokenizer
+
+    @target_tokenizer.setter
+    def target_tokenizer(self, tokenizer: Tokenizer | None) -> None:
+        self._set("target_tokenizer", tokenizer)
+
+    def _set(self, name: str, tokenizer: Tokenizer | None) -> None:
+        for member in getattr(self, "members", ()):  # there are none before the base is made
+            setattr(member, name, tokenizer)
 
     def step(self, batch: Any, stage: str) -> Loss:
         """The mixture's loss of a batch of pairs, per target token."""

@@ -84,6 +84,6 @@ class NeuralCache(Described):
         entries = CacheEntries(*(x[:, -self.size :] for x in new))
         return torch.where(usable.any(-1), mixed, log_probs), entries
 
-    def to_dict(self) -> dict[str, Any]:
-        """See `Described.to_dict`."""
+    def to_spec(self) -> dict[str, Any]:
+        """See `Described.to_spec`."""
         return {"class_path": class_path(type(self)), "init_args": dataclasses.asdict(self)}

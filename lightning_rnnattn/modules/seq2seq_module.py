@@ -111,7 +111,8 @@ class Seq2SeqModule(SequenceModule):
     def build_metrics(self) -> dict[str, Metric]:
         """Makes a stage's metrics of tokens, each predicted from those before it as they should be.
 
-        Each is updated with tokens (N,) predicted, actual, and a mask (N,).
+        Each is updated with tokens (N,) predicted, actual, and a mask (N,). The network is not made yet when this is
+        called; `self.hparams` has what it is to be made from.
         """
         return {"accuracy": TokenAccuracy()}
 

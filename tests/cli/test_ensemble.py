@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_rnnattn import Ensemble, Seq2Seq, load
+from lightning_rnnattn import Ensemble, Greedy, Seq2Seq, load
 from lightning_rnnattn.cli import main
 from lightning_rnnattn.modules import read_checkpoint
 
@@ -45,7 +45,7 @@ def test_the_file_alone_is_the_model(ensemble, members, translator):
             assert torch.equal(each.state_dict()[name], tensor)
 
 
-def test_every_command_takes_it(ensemble, translator, capsys, monkeypatch):
+def test_it_is_tested_and_writes_as_any_other(ensemble, capsys, monkeypatch):
     Path("source.txt").write_text("ab cde\nghij\nf\n")
     Path("target.txt").write_text("EDC BA\nJIHG\nF\n")
     files = ["--data.test_source=source.txt", "--data.test_target=target.txt", "--data.predict_source=source.txt"]
@@ -61,12 +61,17 @@ def test_every_command_takes_it(ensemble, translator, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(source)))
     main(["translate", f"--ckpt_path={ensemble}", "--beam_size=5", "--alignments=looked.jsonl"])
     assert capsys.readouterr().out == Path("said.txt").read_text()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(source)))
+    main(["translate", f"--ckpt_path={ensemble}", "--int8"])
+    assert capsys.readouterr().out.count("\n") == 3
     for line in Path("looked.jsonl").read_text().splitlines():
         weights = torch.tensor(json.loads(line)["weights"])
         torch.testing.assert_close(weights.sum(-1), torch.ones(len(weights)), atol=1e-4, rtol=0)
 
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(source)))
-    main(["inspect", f"--ckpt_path={ensemble}", "--output=page.html"])
+
+@pytest.mark.slow
+def test_the_other_commands_take_it(ensemble, translator, capsys):
+    main(["inspect", f"--ckpt_path={ensemble}", "--input=ab cde", "--output=page.html"])
     main(["describe", f"--ckpt_path={ensemble}"])
     out = capsys.readouterr().out
     parameters = sum(parameter.numel() for parameter in load(translator).parameters())
@@ -96,14 +101,45 @@ def test_training_may_begin_from_it(ensemble, translator, fails):
     assert all(not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
 
 
-def test_mistakes(fails, members, ensemble, checkpoint):
+def test_the_option_may_be_repeated(members, ensemble):
+    main(["ensemble", f"--ckpt_path={members[0]}", f"--ckpt_path={members[1]}", "--output=again.ckpt"])
+    assert len(load("again.ckpt").members) == 2
+
+
+def test_mistakes(fails, members, ensemble, checkpoint, translator):
     mine = members[1]
+    output = "--output=new/x.ckpt"
+
+    def fails_with(*paths):
+        return fails("ensemble", "--ckpt_path", *paths, output)
+
     assert "--ckpt_path reads this file, which would be lost" in fails(
         "ensemble", f"--ckpt_path={mine}", f"--output={mine}"
     )
-    cannot = fails("ensemble", "--ckpt_path", mine, checkpoint, "--output=x.ckpt")
+    cannot = fails_with(mine, checkpoint)
     assert cannot == f"--ckpt_path {checkpoint}: LanguageModel cannot be a member of an ensemble, Seq2Seq can"
-    assert "Ensemble cannot be a member" in fails("ensemble", "--ckpt_path", ensemble, "--output=x.ckpt")
-    assert "no such checkpoint file" in fails("ensemble", "--ckpt_path", mine, "none.ckpt", "--output=x.ckpt")
+    assert "Ensemble cannot be a member" in fails_with(ensemble)
+    assert "no such checkpoint file" in fails_with(mine, "none.ckpt")
+
+    other = read_checkpoint(translator)
+    text = other["vocabularies"]["target_tokenizer"]
+    other["vocabularies"]["target_tokenizer"] = text.replace('"J"', '"?"')
+    assert other["vocabularies"]["target_tokenizer"] != text
+    torch.save(other, "foreign.ckpt")
+    assert fails_with(mine, "foreign.ckpt") == f"--ckpt_path foreign.ckpt: its target tokenizer is not that of {mine}"
+    del other["vocabularies"]
+    torch.save(other, "early.ckpt")
+    assert fails_with("early.ckpt", mine).startswith("--ckpt_path early.ckpt: has no source tokenizer")
+    assert not Path("new").exists()
+
+    main(["export", f"--ckpt_path={mine}", "--format=safetensors", "--output=weights"])
+    assert "would be lost" in fails("ensemble", "--ckpt_path=weights", "--output=weights/model.safetensors")
     assert "onnx knows language models and" in fails("export", f"--ckpt_path={ensemble}", "--format=onnx", "--output=x")
-    assert not Path("x.ckpt").exists()
+
+
+def test_a_member_of_before_a_setting_was_there(members):
+    checkpoint = read_checkpoint(members[1])
+    del checkpoint["hyper_parameters"]["search"]
+    torch.save(checkpoint, "older.ckpt")
+    main(["ensemble", "--ckpt_path=older.ckpt", "--output=x.ckpt"])
+    assert load("x.ckpt").search == Greedy()

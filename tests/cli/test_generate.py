@@ -4,6 +4,7 @@ import io
 
 import pytest
 
+from lightning_rnnattn import Int8Linear, UserError
 from lightning_rnnattn.cli import main
 from lightning_rnnattn.cli.generate import SEPARATOR
 
@@ -37,6 +38,19 @@ def test_temperature_zero_is_greedy_whatever_the_seed(generate):
     assert generate("--prompt=To", "--temperature=0") == generate("--prompt=To", "--temperature=0", "--seed=9")
     assert generate("--prompt=To", "--temperature=0") == generate("--prompt=To", "--top_k=1")
     assert generate("--prompt=To", "--temperature=0") == generate("--prompt=To", "--top_p=1e-9")
+
+
+def test_in_8_bits(generate, fails, checkpoint, monkeypatch):
+    (rounded,) = generate("--int8", "--prompt=To be", "--max_new_tokens=9", "--temperature=0")
+    assert [rounded] == generate("--int8", "--prompt=To be", "--max_new_tokens=9", "--temperature=0")
+    assert rounded.startswith("To be")
+    monkeypatch.setattr(Int8Linear, "__init__", _refuse)
+    line = fails("generate", f"--ckpt_path={checkpoint}", "--int8", "--prompt=To be")
+    assert line == "--int8: this build of torch has no products in 8 bits"
+
+
+def _refuse(self, linear):
+    raise UserError("this build of torch has no products in 8 bits")
 
 
 def test_samples_differ(generate):

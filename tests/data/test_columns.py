@@ -161,7 +161,7 @@ def test_lines_of_words(tmp_path):
 
 
 def test_a_format_is_recorded_as_yaml_has_it():
-    assert CoNLLU(label="XPOS").to_dict() == {
+    assert CoNLLU(label="XPOS").to_spec() == {
         "class_path": "lightning_rnnattn.data.columns.CoNLLU",
         "init_args": {"word": "FORM", "label": "XPOS"},
     }

@@ -136,7 +136,7 @@ def test_tokenizers_get_an_end_of_lines_where_they_have_none(pairs, tmp_path):
         ids = data.examples("train").collate([2], True).target.values[0]
         assert ids[-1] == data.target_tokenizer.eos_id
         assert data.target_tokenizer.decode(ids[:-1]) == "a man"
-        assert data.hparams["target_tokenizer"] == spec.to_dict()
+        assert data.hparams["target_tokenizer"] == spec.to_spec()
     assert data.target_vocab_size == BPETokenizer(300).train([SOURCE, TARGET]).vocab_size + 1
 
 

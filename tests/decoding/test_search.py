@@ -191,7 +191,7 @@ def test_options_out_of_range_say_so(search, options, message):
 
 
 def test_searches_describe_themselves():
-    assert BeamSearch(beam_size=3).to_dict() == {
+    assert BeamSearch(beam_size=3).to_spec() == {
         "class_path": "lightning_rnnattn.decoding.beam.BeamSearch",
         "init_args": {
             "max_length": 200,

@@ -17,6 +17,7 @@ from lightning_rnnattn import (
     Ensemble,
     ExactMatch,
     InputFeedingDecoder,
+    LanguageModel,
     LuongDecoder,
     Seq2Seq,
     UserError,
@@ -165,5 +166,24 @@ def test_members_must_speak_one_language(members):
     other = WordTokenizer().train(["e f g h\n"])
     with pytest.raises(UserError, match="each has a source tokenizer of its own: they must have the same"):
         Ensemble([*members, member(DECODERS[0], 5, other)])
-    with pytest.raises(UserError, match="needs at least one"):
-        Ensemble([])
+    with pytest.raises(UserError, match="target_vocab_size must be the same, and is 4, 6"):
+        Ensemble([Seq2Seq(5, 4), Seq2Seq(5, 6)])
+    for wrong in ([], [LanguageModel(5)]):
+        with pytest.raises(UserError, match="needs at least one, and each a Seq2SeqModule"):
+            Ensemble(wrong)
+
+
+def test_a_tokenizer_that_is_set_is_the_members_too():
+    model = Ensemble([Seq2Seq(6, 6, 3), Seq2Seq(6, 6, 4)])
+    assert model.source_tokenizer is None
+    model.source_tokenizer = model.target_tokenizer = TOKENIZER
+    assert model.teach(BATCH).loss.isfinite()
+    known, unknown = Seq2Seq(6, 6, 3), Seq2Seq(6, 6, 4)
+    known.take_vocabularies({"source_tokenizer": TOKENIZER, "target_tokenizer": TOKENIZER})
+    assert Ensemble([unknown, known]).teach(BATCH).loss.isfinite()
+
+
+def test_one_member_that_is_to_be_used_decides(members):
+    assert not Ensemble([members[0].train(), members[1]]).training
+    assert not members[0].training
+    assert Ensemble([members[0].train(), members[1].train()]).training
