@@ -6,6 +6,7 @@ reads, so that a checkpoint holds no pickled code, and those made in Python and 
 
 import dataclasses
 from abc import ABC
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -65,6 +66,18 @@ def spec(value: Any, name: str) -> Any:
         f"{name}: a {type(value).__name__} cannot be recorded in a checkpoint: "
         "give a class, or functools.partial(a class, keyword=...)"
     )
+
+
+def recorded(hparams: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What Lightning recorded of an instance, ``{"_class_path", "_instantiator", **arguments}``, as YAML has it.
+
+    Returns:
+        ``{"class_path": ..., "init_args": {...}}``; None where no class is named.
+    """
+    if "_class_path" not in hparams:
+        return None
+    arguments = {name: value for name, value in hparams.items() if name not in ("_class_path", "_instantiator")}
+    return {"class_path": hparams["_class_path"], "init_args": arguments}
 
 
 def class_path(cls: type) -> str:

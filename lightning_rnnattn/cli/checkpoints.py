@@ -16,6 +16,7 @@ from lightning_rnnattn.loggers import WandbRun
 from lightning_rnnattn.modules import read_checkpoint
 from lightning_rnnattn.modules.base import Vocabulary, saved_vocabularies
 from lightning_rnnattn.modules.checkpoint import shapes
+from lightning_rnnattn.spec import recorded
 
 SEARCHED = ("last", "best")
 """Values of `--ckpt_path` that stand for a file of an earlier run."""
@@ -121,10 +122,10 @@ def earlier_checkpoint(trainer: Trainer, module: LightningModule, name: str, *, 
     raise UserError(f"--ckpt_path {name}: {what} under {where}{newest}; leave it out to start anew")
 
 
-def go_on_logging(trainer: Trainer, path: str | Path) -> None:
+def go_on_logging(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:
     """Lets W&B go on with the run that a checkpoint is of, unless an id was given."""
     loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbRun)]
-    if loggers and (run_id := read_checkpoint(path).get(WANDB_RUN)):
+    if loggers and (run_id := checkpoint.get(WANDB_RUN)):
         for logger in loggers:
             logger.go_on(run_id)
 
@@ -173,8 +174,6 @@ def _misfits(module: LightningModule, weights: dict[str, Any]) -> list[str]:
 def _specs(checkpoint: dict[str, Any], **keys: str) -> dict[str, Any]:
     specs = {}
     for name, key in keys.items():
-        arguments = dict(checkpoint.get(key, {}))
-        arguments.pop("_instantiator", None)
-        if class_path := arguments.pop("_class_path", None):
-            specs[name] = {"class_path": class_path, "init_args": arguments}
+        if made := recorded(checkpoint.get(key, {})):
+            specs[name] = made
     return specs

@@ -67,9 +67,9 @@ def _checkpoint(ensemble: Any, first: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         ensemble: the model.
-        first: the checkpoint of its first member, whose search, metrics and data it takes.
+        first: the checkpoint of its first member, whose data it takes; search and metrics are that member's, too.
     """
-    settings = {name: value for name, value in first["hyper_parameters"].items() if name in ("search", "text_metrics")}
+    settings = {name: ensemble.members[0].hparams[name] for name in ("search", "text_metrics")}
     kept = ("datamodule_hyper_parameters", "vocabularies", "pytorch-lightning_version", "epoch", "global_step")
     return {
         "state_dict": ensemble.state_dict(),

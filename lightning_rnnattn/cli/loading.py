@@ -45,10 +45,8 @@ def load_model(options: Namespace, args: list[str]) -> Any:
         UserError: for a device or a checkpoint that cannot be used, or for ``--int8`` where it is not to be had.
     """
     import torch
-    from torch import nn
 
-    from lightning_rnnattn.layers import Int8Linear
-    from lightning_rnnattn.modules import SequenceModule, load
+    from lightning_rnnattn.modules import load
 
     import_modules(early_options(args).modules)
     int8 = getattr(options, "int8", False)
@@ -59,20 +57,29 @@ def load_model(options: Namespace, args: list[str]) -> Any:
         raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
     model = load(options.ckpt_path, map_location=torch.device(name))
     if int8:
-        # A model may have others inside. An output layer of a class of its own does what it does.
-        modules = [
-            module
-            for module in model.modules()
-            if isinstance(module, SequenceModule) and type(getattr(module, "output", None)) is nn.Linear
-        ]
-        if not modules:
-            raise UserError(f"--int8: {type(model).__name__} has no plain linear output layer")
-        try:
-            for module in modules:
-                module.output = Int8Linear(module.output)  # type: ignore[arg-type]
-        except UserError as error:
-            raise UserError(f"--int8: {error}") from error
+        _round_output(model)
     return model
+
+
+def _round_output(model: Any) -> None:
+    from torch import nn
+
+    from lightning_rnnattn.layers import Int8Linear
+    from lightning_rnnattn.modules import SequenceModule
+
+    # A model may have others inside. An output layer of a class of its own does what it does.
+    modules = [
+        module
+        for module in model.modules()
+        if isinstance(module, SequenceModule) and type(getattr(module, "output", None)) is nn.Linear
+    ]
+    if not modules:
+        raise UserError(f"--int8: {type(model).__name__} has no plain linear output layer")
+    try:
+        for module in modules:
+            module.output = Int8Linear(module.output)  # type: ignore[arg-type]
+    except UserError as error:
+        raise UserError(f"--int8: {error}") from error
 
 
 def reads_lowercase(path: str) -> bool:

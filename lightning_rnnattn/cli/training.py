@@ -282,9 +282,10 @@ class TrainingCLI(LightningCLI):
         if path in (None, REQUEUED):
             return kwargs
         if subcommand == "fit":
-            if "optimizer_states" not in read_checkpoint(path):
+            checkpoint = read_checkpoint(path)
+            if "optimizer_states" not in checkpoint:
                 raise UserError(f"--ckpt_path {path}: has weights alone, from which --init_from starts a run")
-            go_on_logging(self.trainer, path)
+            go_on_logging(self.trainer, checkpoint)
         elif Path(path).is_dir():  # as `export --format safetensors` writes it
             load_weights(self.model, read_checkpoint(path)["state_dict"], f"--ckpt_path {path}")
             del kwargs["ckpt_path"]

@@ -18,11 +18,10 @@ from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.layers import Penalized
 from lightning_rnnattn.modules.rng import collect_rng, set_rng
 from lightning_rnnattn.modules.sharding import shard
-from lightning_rnnattn.spec import class_path, spec
+from lightning_rnnattn.spec import class_path, recorded, spec
 from lightning_rnnattn.tokenizers import Tokenizer
 
 Made = TypeVar("Made")
-_CLASS_PATH, _INSTANTIATOR = "_class_path", "_instantiator"  # Lightning's names, among a checkpoint's arguments
 Vocabulary = Tokenizer | tuple[str, ...]
 """What ids mean: a tokenizer, or the names of labels."""
 
@@ -171,8 +170,9 @@ class SequenceModule(L.LightningModule, ABC):
 
     def to_spec(self) -> dict[str, Any]:
         """What the module was made from, as YAML has it, so that it can be an argument of another (`Ensemble`)."""
-        arguments = {name: value for name, value in self.hparams.items() if name not in (_CLASS_PATH, _INSTANTIATOR)}
-        return {"class_path": self.hparams[_CLASS_PATH], "init_args": arguments}
+        made = recorded(self.hparams)
+        assert made is not None
+        return made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A copy, of weights that are averaged say; it shares the factories.
@@ -228,8 +228,8 @@ class SequenceModule(L.LightningModule, ABC):
         # The one place that every way of recording arguments passes. From the command line they are plain already; from
         # Python, classes and partials would be pickled into the checkpoint.
         plain = {name: spec(value, name) for name, value in dict(hp).items()}
-        plain[_CLASS_PATH] = class_path(type(self))
-        plain[_INSTANTIATOR] = "lightning.pytorch.cli.instantiate_module"
+        plain["_class_path"] = class_path(type(self))
+        plain["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
         super()._set_hparams(plain)
 
 

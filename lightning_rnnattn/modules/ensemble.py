@@ -18,7 +18,6 @@ from lightning_rnnattn.modules.base import Loss
 from lightning_rnnattn.modules.seq2seq_module import Seq2SeqModule, log_softmax
 from lightning_rnnattn.modules.text_metrics import TextMetric
 from lightning_rnnattn.ops.cross_entropy import IGNORE
-from lightning_rnnattn.tokenizers import Tokenizer
 
 
 class EnsembleCache(NamedTuple):
@@ -33,6 +32,19 @@ class EnsembleCache(NamedTuple):
     def keep(self, sentences: Tensor) -> "EnsembleCache":
         """See `DecoderCache.keep`."""
         return EnsembleCache(tuple(cache.keep(sentences) for cache in self.members))
+
+
+def _of_members(name: str) -> Any:
+    """An attribute that the members of an ensemble share."""
+
+    def get(ensemble: "Ensemble") -> Any:
+        return getattr(ensemble.members[0], name)
+
+    def put(ensemble: "Ensemble", value: Any) -> None:
+        for member in getattr(ensemble, "members", ()):  # there are none before the base is made
+            setattr(member, name, value)
+
+    return property(get, put)
 
 
 class Ensemble(Seq2SeqModule):
@@ -58,6 +70,9 @@ class Ensemble(Seq2SeqModule):
         >>> Ensemble([load("seed1.ckpt"), load("seed2.ckpt")], search=BeamSearch())  # doctest: +SKIP
     """
 
+    source_tokenizer = _of_members("source_tokenizer")
+    target_tokenizer = _of_members("target_tokenizer")
+
     def __init__(
         self,
         members: Sequence[Seq2SeqModule],
@@ -81,28 +96,6 @@ class Ensemble(Seq2SeqModule):
                 setattr(member, name, known[0])
         self.members = nn.ModuleList(members)
         self.train(all(member.training for member in members))  # where one is to be used, so are all
-
-    @property
-    def source_tokenizer(self) -> Tokenizer | None:
-        """The members'."""
-        return self._members[0].source_tokenizer
-
-    @source_tokenizer.setter
-    def source_tokenizer(self, tokenizer: Tokenizer | None) -> None:
-        self._set("source_tokenizer", tokenizer)
-
-    @property
-    def target_tokenizer(self) -> Tokenizer | None:
-        """The members'."""
-        return self._members[0].target_tokenizer
-
-    @target_tokenizer.setter
-    def target_tokenizer(self, tokenizer: Tokenizer | None) -> None:
-        self._set("target_tokenizer", tokenizer)
-
-    def _set(self, name: str, tokenizer: Tokenizer | None) -> None:
-        for member in getattr(self, "members", ()):  # there are none before the base is made
-            setattr(member, name, tokenizer)
 
     def step(self, batch: Any, stage: str) -> Loss:
         """The mixture's loss of a batch of pairs, per target token."""

@@ -12,6 +12,7 @@ import yaml  # type: ignore[import-untyped]
 from jsonargparse import ArgumentParser
 
 from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.spec import recorded
 
 TRUSTED = ("lightning_rnnattn", "lightning.pytorch", "torch.nn", "torch.optim")
 """Packages whose classes a checkpoint may name."""
@@ -33,9 +34,8 @@ def check_classes(hparams: Any) -> None:
     Raises:
         UserError: naming the class, and what to do.
     """
-    if isinstance(hparams, dict) and "_class_path" in hparams:
-        arguments = {name: value for name, value in hparams.items() if name not in ("_class_path", "_instantiator")}
-        hparams = {"class_path": hparams["_class_path"], "init_args": arguments}
+    if isinstance(hparams, dict):
+        hparams = recorded(hparams) or hparams
     for class_path in _class_paths(hparams, Any):
         _check(class_path)
 

@@ -149,8 +149,8 @@ def speeds(hidden: int, embedding: int, device: str, seconds: float) -> list[dic
     """Sentences per second of all."""
     torch.manual_seed(0)
     model = our_model(hidden, embedding).to(device)
-    rounded = deepcopy(model)
-    if device == "cpu":
+    rounded = deepcopy(model) if device == "cpu" else None
+    if rounded is not None:
         rounded.output = Int8Linear(model.output)
     lengths = like_multi30k().sort(descending=True).values  # as JoeyNMT's encoder needs it
     source = torch.randint(4, VOCAB, (BATCH, int(lengths.max())), device=device)
@@ -166,7 +166,8 @@ def speeds(hidden: int, embedding: int, device: str, seconds: float) -> list[dic
                 calls["JoeyNMT"] = partial(JoeyNMT(model).search, source, lengths, ends.to(device), beam_size)
             texts = calls["ours"]()
             same = {other: same_texts(texts, calls[other]()) for other in list(calls)[1:]}
-            calls["8 bits"] = partial(search, how, rounded, source, lengths, ends.to(device))
+            if rounded is not None:
+                calls["8 bits"] = partial(search, how, rounded, source, lengths, ends)
             times = interleave(calls, seconds=seconds)
             rows.append(
                 {
@@ -175,7 +176,9 @@ def speeds(hidden: int, embedding: int, device: str, seconds: float) -> list[dic
                     "length": ends_name,
                     **{who: BATCH / taken.median for who, taken in times.items()},
                     "ratio": {other: times[other].over(times["ours"]) for other in same},
-                    "8 bits ratio": {other: times[other].over(times["8 bits"]) for other in ("ours", *same)},
+                    "8 bits ratio": {
+                        other: times[other].over(times["8 bits"]) for other in ("ours", *same) if rounded is not None
+                    },
                     "same": same,
                 }
             )
