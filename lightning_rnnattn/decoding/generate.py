@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lightning_rnnattn.decoding.filters import keep_top_k, keep_top_p
 from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.layers.prepacked import Prepacked
 
 
 class StepModel(Protocol):
@@ -101,10 +102,10 @@ def stream(
     uniform = torch.stack([torch.rand(max_new_tokens, generator=g, dtype=torch.float64) for g in generators], dim=-1)
     uniform = uniform.to(tokens.device)
 
-    token, cache = torch.empty(0), None
+    token, cache, prepacked = torch.empty(0), None, Prepacked(model)
     for step in range(max_new_tokens):
         # Not around the yield: what the caller does meanwhile is the caller's.
-        with torch.inference_mode(), evaluating(model):
+        with torch.inference_mode(), evaluating(model), prepacked:
             logits, cache = model.decode_step(token, cache) if step else model.prefill(tokens, lengths)
             if not logits.amax(-1).isfinite().all():  # single ones may be minus infinity
                 raise UserError("the model gives no text: its logits are not finite")

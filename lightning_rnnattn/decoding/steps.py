@@ -13,6 +13,7 @@ from lightning_rnnattn.decoding.generate import evaluating
 from lightning_rnnattn.decoding.search import DecoderModel, Hypothesis, Search
 from lightning_rnnattn.decoding.texts import Continuation, Scores, Texts, take
 from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.layers.prepacked import Prepacked
 from lightning_rnnattn.ops.logsumexp import normalize
 
 
@@ -57,7 +58,7 @@ def run(
     found: list[list[Hypothesis]] = [[] for _ in source]
     limits = options.longest(lengths)
     # Not under a caller's no_grad alone: inference mode also saves the bookkeeping of views and versions.
-    with torch.inference_mode(), evaluating(model):
+    with torch.inference_mode(), evaluating(model), Prepacked(model):
         cache = model.start(source, lengths)
         token = source.new_full((len(source), width), bos_id, dtype=torch.int64)
         if width > 1:
@@ -70,6 +71,7 @@ def run(
             logits, totals = normalize(logits)
             logits = _restrict(logits, texts, options, step >= limits[texts.sentences], eos_id)
             new = extend(texts, Scores(logits, totals))
+            del logits  # the largest of all: the next take their place, where fresh memory would cost page faults
             texts, parents = texts.extend(new, weights, eos_id), new.parents
             done = settled(texts).cpu()
             if done.any():

@@ -53,7 +53,7 @@ class Ends(NamedTuple):
         return Ends(self.inner.keep(sentences), self.lengths[sentences], self.step)
 
 
-class Ending:
+class Ending(nn.Module):
     """A model whose texts end after given lengths, as those of a trained one do; random weights do not care to.
 
     Args:
@@ -62,6 +62,7 @@ class Ending:
     """
 
     def __init__(self, model: Seq2Seq, lengths: Tensor) -> None:
+        super().__init__()
         self.model, self.lengths = model, lengths
 
     def start(self, source: Tensor, lengths: Tensor) -> Ends:
