@@ -122,6 +122,7 @@ class Product:
                 self._inputs = []
                 shares = _GatherGradient.apply(shares, weights[0], self._inputs)
                 weights = (weights[0].detach(),)
+            weights = (_as_multiplied(weights[0]),)
         self._shares, self._weights = shares.unbind(0), [weight.t() for weight in weights]
 
     def __call__(self, t: int, *inputs: Tensor) -> Tensor:
@@ -134,6 +135,12 @@ class Product:
         for u, weight in zip(inputs, self._weights, strict=True):
             total = torch.addmm(total, u, weight)
         return total
+
+
+def _as_multiplied(weight: Tensor) -> Tensor:
+    """What autocast would make of a weight, at each step anew: it keeps none that is no parameter."""
+    kind = weight.device.type
+    return weight.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else weight
 
 
 class _GatherGradient(torch.autograd.Function):

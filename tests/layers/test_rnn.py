@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_rnnattn import GRU, LSTM, RNN, Elman, LayerNormLSTM, MinGRU, MinLSTM, UserError, ZoneoutLSTM
 from lightning_rnnattn.layers import map_state
@@ -247,6 +248,29 @@ def test_step_by_step_equals_all_at_once(cell, options):
     stepped, last = run_steps(rnn, x, 3)
     torch.testing.assert_close(stepped, output)
     map_state(torch.testing.assert_close, last, state)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_under_autocast_steps_cast_a_weight_once(grad):
+    rnn, casts = LSTM(5, hidden_size=4), []
+
+    class Casts(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function is torch.ops.aten._to_copy.default and sorted(args[0].shape) == [6, 16]:
+                casts.append(args[0].shape)
+            return function(*args, **(kwargs or {}))
+
+    x = torch.randn(3, 7, 5)
+    with torch.set_grad_enabled(grad), torch.autocast("cpu", torch.bfloat16):
+        steps, layers = rnn.steps(x[..., :3]), unstack((torch.zeros(1, 3, 4), torch.zeros(1, 3, 4)))
+        with Casts():
+            outputs = []
+            for t in range(7):
+                output, layers = steps(t, x[:, t, 3:], layers)
+                outputs.append(output)
+        expected, _ = rnn(x)
+    assert not casts  # they were cast when the steps were made
+    torch.testing.assert_close(torch.stack(outputs, 1).float(), expected.float(), atol=0.03, rtol=0.03)
 
 
 def test_steps_drop_the_same_weights_and_features_all_along():

@@ -110,6 +110,28 @@ def test_gradients_of_some_leaves_or_steps_leave_no_trace():
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("mixed", [True, False])  # as autocast leaves them, values and v in float32; or all alike
+def test_half_precision_is_computed_in_float32(dtype, mixed):
+    mask = padding(S, 3, 0)
+    query, key, value, v = (x.detach() for x in inputs())
+    query, key = query.to(dtype), key.to(dtype)
+    value, v = (value, v) if mixed else (value.to(dtype), v.to(dtype))
+    arguments = [x.requires_grad_() for x in (query, key, value, v)]
+    exact = [x.detach().double().requires_grad_() for x in arguments]
+    context = by_steps(*arguments, mask)
+    expected, _ = additive_attention_reference(*exact, mask=mask)
+    assert context.dtype is value.dtype
+    grad = torch.randn_like(expected).to(value.dtype)
+    found = [context, *torch.autograd.grad(context, arguments, grad)]
+    wanted = [expected, *torch.autograd.grad(expected, exact, grad.double())]
+    for mine, theirs, like in zip(found, wanted, [value, *arguments], strict=True):
+        assert mine.dtype is like.dtype
+        # Rounded once: to the result's own precision.
+        eps = torch.finfo(like.dtype).eps
+        torch.testing.assert_close(mine.double(), theirs, atol=max(eps, 3e-5), rtol=max(eps, 3e-5))
+
+
 def test_fewer_steps_than_foreseen():
     query, key, value, v = inputs(steps=2)
     attend = AdditiveSteps(additive_key(key), value, v, None, 5, K)
@@ -131,7 +153,8 @@ def test_what_the_loops_take(monkeypatch):
     _, key, value, v = inputs()
     assert AdditiveSteps.serves(additive_key(key), value, v)
     assert not AdditiveSteps.serves(additive_key(key.double()), value.double(), v.double())
-    assert not AdditiveSteps.serves(additive_key(key.bfloat16()), value, v)  # as under autocast
+    assert AdditiveSteps.serves(additive_key(key.bfloat16()), value.bfloat16(), v)  # as under autocast
+    assert not AdditiveSteps.serves(additive_key(key), value.double(), v)
     assert not AdditiveSteps.serves(additive_key(key[:, :, :0]), value[:, :, :0], v)
     monkeypatch.setenv(SETTING, "blocked")
     assert not AdditiveSteps.serves(additive_key(key), value, v)

@@ -40,9 +40,9 @@ class AdditiveSteps:
     def __init__(
         self, key: AdditiveKey, value: Tensor, v: Tensor, mask: Tensor | None, num_steps: int, num_queries: int
     ) -> None:
-        self._lead = value.shape[:2]
-        rows, exp, bound = (x.flatten(0, 1).contiguous() for x in key)
-        values = value.flatten(0, 1).contiguous()
+        self._lead, self._dtype = value.shape[:2], value.dtype
+        v = upcast(v)
+        rows, exp, bound, values = (upcast(x).flatten(0, 1).contiguous() for x in (*key, value))
         visible = None if mask is None else mask.flatten(1).contiguous()
         self._arrays = Arrays(rows.detach(), exp, v.detach().contiguous(), values.detach(), visible)
         self._bounded = keys_hold(bound)
@@ -54,9 +54,9 @@ class AdditiveSteps:
 
     @staticmethod
     def serves(key: AdditiveKey, value: Tensor, v: Tensor) -> bool:
-        """Whether there are compiled loops for these: on a CPU, in float32, with a compiler and something to attend."""
-        fits = value.numel() > 0 and takes(key.key, value, v) and native.library() is not None
-        return fits and choose(key.key.dtype, key.key.device) is additive_native
+        """Whether there are compiled loops for these: on a CPU, not in double precision, with something to attend."""
+        fits = value.numel() > 0 and takes(key.exp) and torch.float64 not in (value.dtype, v.dtype)
+        return fits and native.library() is not None and choose(key.exp.dtype, key.exp.device) is additive_native
 
     def __call__(self, query: Tensor) -> Tensor:
         """Attends from the queries of the next step.
@@ -65,14 +65,14 @@ class AdditiveSteps:
             query: (B, H, K, D).
 
         Returns:
-            Context (B, H, K, V), zeros where a query has nothing to attend.
+            Context (B, H, K, V) in the values' dtype, zeros where a query has nothing to attend.
         """
         query = upcast(query).flatten(0, 1).contiguous()
         if self._slots is None:
             context, _ = native.attend(query, self._arrays, self._bounded)
         else:
             context = _Step.apply(query, *next(self._slots), self._arrays, self._bounded, self._kept)
-        return context.unflatten(0, self._lead)
+        return context.unflatten(0, self._lead).to(self._dtype)
 
 
 class _Step(torch.autograd.Function):
