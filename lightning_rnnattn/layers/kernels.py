@@ -4,6 +4,7 @@ Letters: B batch, T time, D features, L layers.
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,9 +14,10 @@ from torch.nn.utils.rnn import PackedSequence
 
 from lightning_rnnattn.errors import require_probability
 from lightning_rnnattn.layers.dropout import dropped_weights
-from lightning_rnnattn.layers.packed import WEIGHTS, better_by_length, run_by_length, run_packed
+from lightning_rnnattn.layers.packed import WEIGHTS, Call, better_by_length, run_by_length, run_lstm, run_packed
 from lightning_rnnattn.layers.rnn import StackedRNN, State
 from lightning_rnnattn.layers.steps import GRUSteps, KernelSteps, LayerSteps, LSTMSteps, ReLUSteps, Steps, TanhSteps
+from lightning_rnnattn.ops.lstm.packed import serves
 
 
 class KernelRNN(StackedRNN):
@@ -57,7 +59,7 @@ class KernelRNN(StackedRNN):
         }
 
     def run(self, kernel: nn.Module, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
-        """One call of torch's module, over packed sequences where lengths differ."""
+        """One call of torch's module, or `run_lengths` where lengths differ."""
         assert isinstance(kernel, nn.RNNBase)
         dropped = dropped_weights(kernel, self.weight_dropout if self.training else 0.0)
 
@@ -66,9 +68,31 @@ class KernelRNN(StackedRNN):
 
         if lengths is None or int(lengths.min()) == x.shape[1]:
             return call(x, state)
+        weights = {**dict(kernel.named_parameters()), **dropped}
+        return self.run_lengths(kernel, weights, call, x, state, lengths.cpu())
+
+    def run_lengths(
+        self,
+        kernel: nn.RNNBase,
+        weights: Mapping[str, Tensor],
+        call: Call,
+        x: Tensor,
+        state: State | None,
+        lengths: Tensor,
+    ) -> tuple[Tensor, State]:
+        """Runs torch's module over sequences of unequal lengths.
+
+        Args:
+            kernel: the module.
+            weights: its parameters, or what takes their place, by name.
+            call: calls it with these, over packed sequences.
+            x: see `RNN.forward`.
+            state: see `RNN.forward`.
+            lengths: see `RNN.forward`; on the CPU.
+        """
         if better_by_length(x, lengths, self.hidden_size):
-            return run_by_length(kernel, {**dict(kernel.named_parameters()), **dropped}, x, state, lengths.cpu())
-        return run_packed(call, x, state, lengths.cpu())
+            return run_by_length(kernel, weights, x, state, lengths)
+        return run_packed(call, x, state, lengths)
 
     def steps(self, known: Tensor) -> Steps:
         """See `RNN.steps`; from the weights, where all layers have one size and direction."""
@@ -129,6 +153,20 @@ class LSTM(KernelRNN):
     def build_kernel(self, input_size: int, hidden_size: int, num_layers: int) -> nn.RNNBase:
         """See `KernelRNN.build_kernel`."""
         return nn.LSTM(input_size, **self.kernel_options(hidden_size, num_layers))
+
+    def run_lengths(
+        self,
+        kernel: nn.RNNBase,
+        weights: Mapping[str, Tensor],
+        call: Call,
+        x: Tensor,
+        state: State | None,
+        lengths: Tensor,
+    ) -> tuple[Tensor, State]:
+        """See `KernelRNN.run_lengths`; by compiled loops, where there are such."""
+        if serves(x, list(weights.values())):
+            return run_lstm(kernel, weights, x, state, lengths)
+        return super().run_lengths(kernel, weights, call, x, state, lengths)
 
 
 class GRU(KernelRNN):

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from lightning_rnnattn.layers.rnn import State, map_state
+from lightning_rnnattn.ops.lstm import LSTMWeights, packed_lstm
 from lightning_rnnattn.ops.masks import lengths_mask
 
 LENGTH_COST = 6
@@ -86,6 +87,35 @@ def run_by_length(
             states.append(after)
         x = torch.cat(outputs, dim=-1)
     return x[back], map_state(lambda *parts: torch.cat(parts)[:, back], *states)
+
+
+def run_lstm(
+    kernel: nn.RNNBase, weights: Mapping[str, Tensor], x: Tensor, state: State | None, lengths: Tensor
+) -> tuple[Tensor, State]:
+    """The same as the kernel over packed sequences, by `packed_lstm`; for the arguments see `run_by_length`."""
+    batch, time, _ = x.shape
+    lengths, order = lengths.sort(descending=True, stable=True)
+    tokens = (lengths > torch.arange(time)[:, None]).nonzero()  # (M, 2): steps, and places in the order
+    places = order[tokens[:, 1]] * time + tokens[:, 0]
+    sizes = tokens[:, 0].bincount().tolist()
+    x = x.flatten(0, 1)[places]
+    zeros = x.new_zeros(batch, kernel.hidden_size)
+    suffixes = ("", "_reverse") if kernel.bidirectional else ("",)
+    states: list[tuple[Tensor, Tensor]] = []
+    for layer in range(kernel.num_layers):
+        x = F.dropout(x, kernel.dropout, kernel.training) if layer else x
+        outputs = []
+        for suffix in suffixes:
+            of_layer = LSTMWeights(*(weights[f"{name}_l{layer}{suffix}"] for name in WEIGHTS))
+            h, c = (zeros, zeros) if state is None else (part[len(states), order] for part in state)
+            output, h, c = packed_lstm(x, sizes, h, c, of_layer, reverse=bool(suffix))
+            outputs.append(output)
+            states.append((h, c))
+        x = torch.cat(outputs, dim=-1)
+    padded = x.new_zeros(batch * time, x.shape[-1]).index_copy(0, places, x).unflatten(0, (batch, time))
+    back = order.argsort()
+    h, c = (torch.stack(parts)[:, back] for parts in zip(*states, strict=True))
+    return padded, (h, c)
 
 
 def _run_one(

@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from lightning_rnnattn.ops.lstm import lstm_cell
+
 if TYPE_CHECKING:
     from lightning_rnnattn.layers.rnn import RNN, State
 
@@ -196,9 +198,7 @@ class LSTMSteps(JointSteps):
     def __call__(self, t: int, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """See `LayerSteps`."""
         h, c = state
-        i, f, g, o = self.gates(t, x, h).chunk(4, dim=-1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        return o.sigmoid() * c.tanh(), c
+        return lstm_cell(self.gates(t, x, h), c)
 
 
 class TanhSteps(JointSteps):

@@ -32,6 +32,9 @@ LARGE = 1024  # rows and columns of the product whose rate is the limit
 class StateAlone(Combine):
     """What Yoyodyne's output layer reads: the state, which has read the context."""
 
+    def __init__(self, hidden_dim: int, context_dim: int) -> None:
+        super().__init__()
+
     def forward(self, hidden: Tensor, context: Tensor) -> Tensor:
         return hidden
 

@@ -79,8 +79,8 @@ def peak_memory(call: Callable[[], Any], device: str) -> int | None:
         call()
         return torch.cuda.max_memory_allocated() - before
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
         ctypes.CDLL(None).malloc_trim(0)  # or memory that earlier calls freed would not count
+        Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
         before = _status("VmRSS")
         call()
         return max(0, _status("VmHWM") - before)

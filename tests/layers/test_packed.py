@@ -1,3 +1,4 @@
+from copy import deepcopy
 from functools import partial
 
 import pytest
@@ -6,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_rnnattn import GRU, LSTM, Elman
-from lightning_rnnattn.layers import map_state, packed
+from lightning_rnnattn.layers import kernels, map_state, packed
+from lightning_rnnattn.ops.lstm import native
 
 CELLS = [LSTM, GRU, Elman, partial(Elman, relu=True)]
 D, N = 3, 4
@@ -28,7 +30,15 @@ def results(rnn, x, state, lengths):
 
 def by_length(monkeypatch, *arguments):
     with monkeypatch.context() as patch:
+        patch.setattr(kernels, "serves", lambda *_: False)
         patch.setattr(packed, "LENGTH_COST", 0)
+        return results(*arguments)
+
+
+def by_packing(monkeypatch, *arguments):
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "serves", lambda *_: False)
+        patch.setattr(packed, "LENGTH_COST", 1 << 30)
         return results(*arguments)
 
 
@@ -49,8 +59,8 @@ def test_running_by_length_gives_what_packing_gives(cell, num_layers, bidirectio
     state = None
     if with_state:
         state = map_state(lambda s: torch.randn_like(s).requires_grad_(), rnn(x)[1])
-    whole = results(rnn, x, state, torch.tensor(lengths))
-    found_by_length = by_length(pytest.MonkeyPatch(), rnn, x, state, torch.tensor(lengths))
+    arguments = pytest.MonkeyPatch(), rnn, x, state, torch.tensor(lengths)
+    whole, found_by_length = by_packing(*arguments), by_length(*arguments)
     tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 1e-9, "atol": 1e-11}
     for found, wanted in zip(found_by_length, whole, strict=True):
         torch.testing.assert_close(found, wanted, **tolerance)
@@ -64,7 +74,7 @@ def test_padding_has_no_say(cell, bidirectional, monkeypatch):
     garbage = x.clone()
     for row, length in zip(garbage, lengths, strict=True):
         row[length:] = torch.nan
-    for way in (results, partial(by_length, monkeypatch)):
+    for way in (results, partial(by_length, monkeypatch), partial(by_packing, monkeypatch)):
         clean = way(rnn, x, None, lengths)
         for found, wanted in zip(way(rnn, garbage, None, lengths), clean, strict=True):
             assert torch.equal(found, wanted)
@@ -98,7 +108,7 @@ def test_features_are_dropped_between_layers(training, monkeypatch):
 def test_running_by_length_under_autocast(cell, monkeypatch):
     rnn, x, lengths = cell(D, N, num_layers=2, bidirectional=True), torch.randn(3, 9, D), torch.tensor([9, 4, 0])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        whole = results(rnn, x, None, lengths)
+        whole = by_packing(monkeypatch, rnn, x, None, lengths)
         found_by_length = by_length(monkeypatch, rnn, x, None, lengths)
         unpacked = results(rnn, x, None, None)
     for found, wanted, like in zip(found_by_length, whole, unpacked, strict=True):
@@ -110,12 +120,98 @@ def test_what_is_packed(monkeypatch):
     seen = []
     pack = packed.pack_padded_sequence
     monkeypatch.setattr(packed, "pack_padded_sequence", lambda x, *a, **k: seen.append(x.shape[1]) or pack(x, *a, **k))
-    rnn, x, lengths = LSTM(D, N), torch.randn(2, 70, D), torch.tensor([70, 41])
+    rnn, x, lengths = GRU(D, N), torch.randn(2, 70, D), torch.tensor([70, 41])
     rnn(x, None, lengths)
     assert not seen
     with torch.no_grad():  # nothing to be gained
         rnn(x, None, lengths)
     rnn(x[:, :5], None, torch.tensor([5, 4]))  # short ones
-    LSTM(D, 700)(x, None, lengths)  # weights that would be read anew for each length
+    GRU(D, 700)(x, None, lengths)  # weights that would be read anew for each length
     rnn(x, None, torch.tensor([0, 0]))
     assert seen == [70, 5, 70, 70]
+
+
+@pytest.mark.skipif(native.library() is None, reason="no C++ compiler")
+class TestCompiledLSTM:
+    """`run_lstm` against torch's kernel over packed sequences."""
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        size=st.sampled_from([1, 4, 16, 21, 40]),
+        num_layers=st.integers(1, 3),
+        bidirectional=st.booleans(),
+        lengths=st.lists(st.integers(0, 9), min_size=1, max_size=5),
+        with_state=st.booleans(),
+        seed=st.integers(0, 100),
+    )
+    def test_gives_what_packing_gives(self, size, num_layers, bidirectional, lengths, with_state, seed):
+        torch.manual_seed(seed)
+        rnn = LSTM(D, size, num_layers=num_layers, bidirectional=bidirectional)
+        x = torch.randn(len(lengths), 9, D)
+        state = None
+        if with_state:
+            state = map_state(lambda s: torch.randn_like(s).requires_grad_(), rnn(x)[1])
+        arguments = rnn, x, state, torch.tensor(lengths)
+        wanted = by_packing(pytest.MonkeyPatch(), *(_double(each) for each in arguments))
+        for found, exact in zip(results(*arguments), wanted, strict=True):
+            assert found.dtype is torch.float32
+            torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=1e-5)
+        with torch.no_grad():
+            torch.testing.assert_close(rnn(*arguments[1:])[0].double(), wanted[0], rtol=1e-4, atol=1e-5)
+
+    def test_under_autocast(self):
+        rnn, x, lengths = LSTM(D, N, num_layers=2, bidirectional=True), torch.randn(3, 9, D), torch.tensor([9, 4, 0])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found, unpacked = results(rnn, x, None, lengths), results(rnn, x, None, None)
+        exact = results(rnn, x, None, lengths)
+        for mine, like, wanted in zip(found, unpacked, exact, strict=True):
+            assert mine.dtype is like.dtype
+            torch.testing.assert_close(mine.float(), wanted, rtol=0.05, atol=0.05)
+
+    @pytest.mark.parametrize("bidirectional", [False, True])
+    def test_dropped_weights_and_features(self, bidirectional, monkeypatch):
+        rnn = LSTM(D, N, num_layers=2, weight_dropout=0.5, bidirectional=bidirectional)
+        arguments = rnn, torch.randn(2, 9, D), None, torch.tensor([9, 5])
+        torch.manual_seed(1)
+        whole = results(*arguments)
+        torch.manual_seed(1)
+        for found, wanted in zip(by_packing(monkeypatch, *arguments), whole, strict=True):
+            torch.testing.assert_close(found, wanted)
+        rnn = LSTM(D, 100, num_layers=2, dropout=0.5, bidirectional=bidirectional)
+        assert not torch.equal(rnn(*arguments[1:])[0], rnn(*arguments[1:])[0])
+        rnn.eval()
+        assert torch.equal(rnn(*arguments[1:])[0], rnn(*arguments[1:])[0])
+
+    def test_a_gradient_is_taken_again_and_in_parts(self):
+        rnn, x, lengths = LSTM(D, N, bidirectional=True), torch.randn(3, 6, D, requires_grad=True), [6, 2, 5]
+        output, (h, c) = rnn(x, None, torch.tensor(lengths))
+        inputs = [x, *rnn.parameters()]
+        parts = [torch.autograd.grad(y.square().sum(), inputs, retain_graph=True) for y in (output, h, c, output)]
+        whole = torch.autograd.grad(output.square().sum() + h.square().sum() + c.square().sum(), inputs)
+        for first, second, third, again, total in zip(*parts, whole, strict=True):
+            torch.testing.assert_close(first + second + third, total)
+            assert torch.equal(again, first)
+
+    def test_a_second_derivative_is_refused(self):
+        x = torch.randn(2, 4, D, requires_grad=True)
+        output, _ = LSTM(D, N)(x, None, torch.tensor([4, 2]))
+        (grad,) = torch.autograd.grad(output.square().sum(), x, create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            grad.sum().backward()
+
+    def test_what_it_takes(self):
+        weights = list(LSTM(D, N).parameters())
+        x = torch.randn(1, D)
+        assert kernels.serves(x, weights)
+        assert kernels.serves(x.bfloat16(), weights)  # from a layer below, under autocast
+        assert not kernels.serves(x.double(), weights)
+        assert not kernels.serves(x.bfloat16(), [weight.bfloat16() for weight in weights])
+        assert not kernels.serves(x.to("meta"), [weight.to("meta") for weight in weights])
+
+
+def _double(x):
+    if isinstance(x, torch.nn.Module):
+        return deepcopy(x).double()
+    if isinstance(x, tuple):
+        return tuple(map(_double, x))
+    return x.detach().double().requires_grad_(x.requires_grad) if x is not None and x.is_floating_point() else x
