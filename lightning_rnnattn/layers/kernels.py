@@ -14,10 +14,17 @@ from torch.nn.utils.rnn import PackedSequence
 
 from lightning_rnnattn.errors import require_probability
 from lightning_rnnattn.layers.dropout import dropped_weights
-from lightning_rnnattn.layers.packed import WEIGHTS, Call, better_by_length, run_by_length, run_lstm, run_packed
+from lightning_rnnattn.layers.packed import (
+    WEIGHTS,
+    Call,
+    better_by_length,
+    run_by_length,
+    run_lstm,
+    run_packed,
+    runs_lstm,
+)
 from lightning_rnnattn.layers.rnn import StackedRNN, State
 from lightning_rnnattn.layers.steps import GRUSteps, KernelSteps, LayerSteps, LSTMSteps, ReLUSteps, Steps, TanhSteps
-from lightning_rnnattn.ops.lstm.packed import serves
 
 
 class KernelRNN(StackedRNN):
@@ -145,7 +152,8 @@ class LSTM(KernelRNN):
         i, f, o &= \sigma(W x_t + U h_{t-1} + b), \quad g = \tanh(W_g x_t + U_g h_{t-1} + b_g) \\
         c_t &= f \odot c_{t-1} + i \odot g, \quad h_t = o \odot \tanh(c_t)
 
-    The state is the pair (h, c). For the arguments see `KernelRNN`.
+    The state is the pair (h, c). For the arguments see `KernelRNN`. On a CPU, what it makes of sequences of unequal
+    lengths can be differentiated once.
     """
 
     layer_steps = LSTMSteps
@@ -164,7 +172,7 @@ class LSTM(KernelRNN):
         lengths: Tensor,
     ) -> tuple[Tensor, State]:
         """See `KernelRNN.run_lengths`; by compiled loops, where there are such."""
-        if serves(x, list(weights.values())):
+        if runs_lstm(kernel, weights, x, state, lengths):
             return run_lstm(kernel, weights, x, state, lengths)
         return super().run_lengths(kernel, weights, call, x, state, lengths)
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from lightning_rnnattn.layers.rnn import State, map_state
-from lightning_rnnattn.ops.lstm import LSTMWeights, packed_lstm
+from lightning_rnnattn.ops.lstm import LSTMWeights, packed_lstm, serves
 from lightning_rnnattn.ops.masks import lengths_mask
 
 LENGTH_COST = 6
@@ -87,6 +87,18 @@ def run_by_length(
             states.append(after)
         x = torch.cat(outputs, dim=-1)
     return x[back], map_state(lambda *parts: torch.cat(parts)[:, back], *states)
+
+
+def runs_lstm(
+    kernel: nn.RNNBase, weights: Mapping[str, Tensor], x: Tensor, state: State | None, lengths: Tensor
+) -> bool:
+    """Whether `run_lstm` does: where compiled loops take these. What does not fit is left to torch's own errors."""
+    shape = kernel.num_layers * (1 + kernel.bidirectional), len(x), kernel.hidden_size
+    fits = int(lengths.max()) <= x.shape[1] and x.shape[-1] == kernel.input_size
+    fits &= state is None or all(part.shape == shape and part.device == x.device for part in state)
+    # Hooks want a call; and where weights are pruned or normalised, they are no parameters.
+    plain = not (kernel._forward_hooks or kernel._forward_pre_hooks) and {*weights} == {*kernel._flat_weights_names}
+    return fits and plain and serves(x, list(weights.values()))
 
 
 def run_lstm(

@@ -19,9 +19,10 @@ class Prepacked(AbstractContextManager["Prepacked"]):
 
     Without it, each product lays its weight out anew. With 10,000 x 512 weights that is a third of the time for 64
     rows, and two thirds for one. Here it is done once, for the price of about one product and a copy of the weights.
-    They must not change meanwhile. The context can be entered again and again.
+    The context can be entered again and again.
 
-    Gradients, autocast, traces and other dtypes take a layer as it is; so does a build of torch without oneDNN.
+    Gradients, autocast, traces and other dtypes take a layer as it is; so does a build of torch without oneDNN, and a
+    weight that has changed since. A layer must not be copied meanwhile.
 
     Args:
         model: the module whose ``nn.Linear`` layers are meant. What is no module has none.
@@ -34,39 +35,52 @@ class Prepacked(AbstractContextManager["Prepacked"]):
 
     def __enter__(self) -> "Prepacked":
         for linear, call in self._calls.items():
-            vars(linear)["forward"] = call  # so that hooks and attributes stay the layer's own
+            vars(linear).setdefault("forward", call)  # so that hooks and attributes stay the layer's own
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for linear in self._calls:
-            vars(linear).pop("forward", None)
+        for linear, call in self._calls.items():
+            if vars(linear).get("forward") is call:
+                del linear.forward
 
 
 def _serves(linear: nn.Linear) -> bool:
     weight = linear.weight
-    plain = type(weight) is nn.Parameter and "forward" not in vars(linear)  # no shard, and not wrapped by others
-    return plain and weight.numel() >= _LARGE and takes(weight) and _available()
+    own = "forward" not in vars(linear) and weight.shape == (linear.out_features, linear.in_features)  # no one's shard
+    return own and weight.numel() >= _LARGE and not weight.is_inference() and takes(weight) and _available()
 
 
 def _call(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
-    packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+    weight, version = linear.weight, linear.weight._version
+    packed = _pack(weight.detach())
 
     def forward(x: Tensor) -> Tensor:
-        if not takes(x) or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
-            return nn.Linear.forward(linear, x)
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, linear.bias, "none", [], "")
-        return y
+        same = linear.weight is weight and weight._version == version
+        plain = not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+        if same and plain and takes(x) and x.shape[-1] == linear.in_features:
+            return _product(x, packed, linear.bias)
+        return nn.Linear.forward(linear, x)
 
     return forward
+
+
+def _pack(weight: Tensor) -> Tensor:
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
+    return packed
+
+
+def _product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    return y
 
 
 @functools.cache
 def _available() -> bool:
     try:
-        with torch.no_grad():
-            _call(nn.Linear(2, 3))(torch.ones(1, 2))
+        weight = torch.ones(3, 2, dtype=torch.float32, device="cpu")
+        _product(weight, _pack(weight), None)
     except (AttributeError, NotImplementedError, RuntimeError):
         return False
     return True

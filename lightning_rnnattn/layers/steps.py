@@ -142,7 +142,9 @@ class Product:
 def _as_multiplied(weight: Tensor) -> Tensor:
     """What autocast would make of a weight, at each step anew: it keeps none that is no parameter."""
     kind = weight.device.type
-    return weight.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else weight
+    if torch.is_autocast_enabled(kind) and weight.dtype is not torch.float64:
+        return weight.to(torch.get_autocast_dtype(kind))
+    return weight
 
 
 class _GatherGradient(torch.autograd.Function):

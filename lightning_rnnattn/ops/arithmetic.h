@@ -44,7 +44,10 @@ inline Real exponential(Real x) {
     return p * power;
 }
 
-inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+template <typename Real>
+inline Real sigmoid(Real x) {
+    return 1.0f / (1.0f + exponential(-x));
+}
 
 inline Vector load(const float* x, int64_t size = LANES) {
     Vector out = {};

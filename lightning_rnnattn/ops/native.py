@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _HEADER = Path(__file__).with_name("arithmetic.h")
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fno-trapping-math", "-Wno-psabi")
@@ -50,11 +50,18 @@ def traced() -> bool:
 def takes(*tensors: Tensor) -> bool:
     """Whether loops for float32 take the place of torch's operations: for such tensors on a CPU, outside of traces.
 
-    A compiler that traces fuses operations itself; for other traces see `traced`.
+    A compiler that traces fuses operations itself; for other traces see `traced`. Shards, tensors without memory and
+    those within a transform of `torch.func` are left to torch.
     """
-    if torch.compiler.is_compiling() or traced():
+    if torch.compiler.is_compiling() or traced() or torch._C._are_functorch_transforms_active():
         return False
-    return all(x.dtype is torch.float32 and x.device.type == "cpu" for x in tensors)
+    plain = all(type(x) in (Tensor, nn.Parameter) for x in tensors)
+    return plain and all(x.dtype is torch.float32 and x.device.type == "cpu" for x in tensors)
+
+
+def upcast(x: Tensor) -> Tensor:
+    """Half precision to float32: sums of many terms and exponentials are taken in no less."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def call(library: ctypes.CDLL | None, name: str, arrays: Iterable[Tensor | None], sizes: Iterable[int]) -> None:

@@ -1,6 +1,6 @@
 """Training of attentional decoders against the loop that everybody writes, taking turns in one process.
 
-    python recipes/benchmarks/seq2seq.py [--quick] [--threads N] [--device cuda]
+    python recipes/benchmarks/seq2seq.py [--quick] [--threads N] [--device cuda] [--precision bf16-mixed]
 
 Shapes are those of Multi30k, German to English: 64 pairs of about 14 tokens, embeddings of 256, a bidirectional LSTM,
 one LSTM layer with additive attention, a vocabulary of 8,000. A step is forward, cross entropy, backward and Adam. The
@@ -10,6 +10,7 @@ Where JoeyNMT is installed, its model of the same sizes and weights (see peers.p
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -34,6 +35,7 @@ from lightning_rnnattn.ops.cross_entropy import linear_cross_entropy
 from lightning_rnnattn.ops.masks import lengths_mask
 
 BATCH, LENGTH, EMBEDDING, VOCAB = 64, 14, 256, 8000
+PLAINLY = nullcontext()
 
 
 class Plain(nn.Module):
@@ -94,33 +96,40 @@ class Network(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum")
 
 
-def trainer(network: nn.Module, loss: Callable[..., Tensor], *batch: Tensor) -> Callable[[], None]:
-    """One step of training."""
+def trainer(
+    network: nn.Module, loss: Callable[..., Tensor], *batch: Tensor, forward: AbstractContextManager[Any] = PLAINLY
+) -> Callable[[], None]:
+    """One step of training, its forward pass within a context."""
     optimizer = torch.optim.Adam(network.parameters())
 
     def step() -> None:
         optimizer.zero_grad()
-        loss(*batch).backward()
+        with forward:
+            total = loss(*batch)
+        total.backward()
         optimizer.step()
 
     return step
 
 
-def decoding_only(decoder: nn.Module, memory: Tensor, inputs: Tensor, mask: Tensor) -> Callable[[], None]:
+def decoding_only(
+    decoder: nn.Module, memory: Tensor, inputs: Tensor, mask: Tensor, forward: AbstractContextManager[Any]
+) -> Callable[[], None]:
     """The decoder forward and backward, without encoder and output layer."""
 
     def step() -> None:
-        if isinstance(decoder, Decoder):
-            zeros = memory.new_zeros(1, len(memory), decoder.output_size)
-            features, _ = decoder(inputs, decoder.start((zeros, zeros)), decoder.memory(memory, mask))
-        else:
-            features = decoder(inputs, memory, mask)
-        torch.autograd.grad(features.sum(), [memory, inputs, *decoder.parameters()])
+        with forward:
+            if isinstance(decoder, Decoder):
+                zeros = memory.new_zeros(1, len(memory), decoder.output_size)
+                features, _ = decoder(inputs, decoder.start((zeros, zeros)), decoder.memory(memory, mask))
+            else:
+                features = decoder(inputs, memory, mask)
+        torch.autograd.grad(features.float().sum(), [memory, inputs, *decoder.parameters()])
 
     return step
 
 
-def products(decoder: nn.Module, device: str) -> Callable[[], None]:
+def products(decoder: nn.Module, device: str, dtype: torch.dtype) -> Callable[[], None]:
     """The matrix products of a `Plain` decoder, forward and backward: those of a step T times, the rest once."""
     assert isinstance(decoder, Plain)
     hidden = decoder.cell.hidden_size
@@ -134,9 +143,9 @@ def products(decoder: nn.Module, device: str) -> Callable[[], None]:
         shapes.append((*decoder.combine.weight.shape, BATCH * LENGTH, 1))
     operands = [
         (
-            torch.rand(size, rows, device=device),
-            torch.rand(size, columns, device=device),
-            torch.rand(rows, columns, device=device),
+            torch.rand(size, rows, device=device, dtype=dtype),
+            torch.rand(size, columns, device=device, dtype=dtype),
+            torch.rand(rows, columns, device=device, dtype=dtype),
             times,
         )
         for rows, columns, size, times in shapes
@@ -159,7 +168,9 @@ def summed_loss(model: Seq2Seq, source: Tensor, lengths: Tensor, inputs: Tensor,
     return model.loss(features.flatten(0, 1), target.flatten())
 
 
-def beside_joeynmt(hidden: int, device: str, seconds: float, at_least: int) -> dict[str, float]:
+def beside_joeynmt(
+    hidden: int, device: str, forward: AbstractContextManager[Any], seconds: float, at_least: int
+) -> dict[str, float]:
     """Training of our module and of JoeyNMT's, from the same weights: tokens per second, and the losses before."""
     encoder, rnn = partial(LSTM, hidden_size=hidden, bidirectional=True), partial(LSTM, hidden_size=hidden)
     decoder = partial(InputFeedingDecoder, rnn=rnn, attention=partial(Attention, score=AdditiveScore))
@@ -172,7 +183,10 @@ def beside_joeynmt(hidden: int, device: str, seconds: float, at_least: int) -> d
     batch = (source, lengths, inputs, target)
     ours, theirs = partial(summed_loss, model), peer.loss
     losses = {"loss": ours(*batch).item(), "JoeyNMT's loss": theirs(*batch).item()}
-    calls = {"ours, tokens/s": trainer(model, ours, *batch), "JoeyNMT": trainer(peer.model, theirs, *batch)}
+    calls = {
+        "ours, tokens/s": trainer(model, ours, *batch, forward=forward),
+        "JoeyNMT": trainer(peer.model, theirs, *batch, forward=forward),
+    }
     times = interleave(calls, seconds=seconds, at_least=at_least)
     speed = {name: BATCH * LENGTH / taken.median for name, taken in times.items()}
     return {"hidden": hidden, **speed, "ours / JoeyNMT": times["JoeyNMT"].over(times["ours, tokens/s"]), **losses}
@@ -180,14 +194,19 @@ def beside_joeynmt(hidden: int, device: str, seconds: float, at_least: int) -> d
 
 def main() -> None:
     """Runs everything."""
-    options = parser(__doc__.split("\n", 1)[0]).parse_args()
+    arguments = parser(__doc__.split("\n", 1)[0])
+    arguments.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true", help="of all")
+    options = arguments.parse_args()
+    mixed = options.precision == "bf16-mixed"
+    forward = torch.autocast(options.device, torch.bfloat16) if mixed else PLAINLY
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     results: list[dict[str, Any]] = []
     peers: list[dict[str, float]] = []
     effort = {"seconds": 4, "at_least": 3} if options.quick else {"seconds": 20, "at_least": 7}
     wirings = {"input feeding": InputFeedingDecoder, "Bahdanau": BahdanauDecoder, "Luong": LuongDecoder}
-    print(f"threads {options.threads}, medians in ms (fastest to upper quartile), ratios within a round\n")
+    setting = f"threads {options.threads}, {options.precision}"
+    print(f"{setting}, medians in ms (fastest to upper quartile), ratios within a round\n")
     for hidden in (128,) if options.quick else (128, 512):
         source, target = torch.randint(VOCAB, (2, BATCH, LENGTH), device=options.device)
         mask = lengths_mask(torch.randint(LENGTH // 2, LENGTH + 1, (BATCH,)), LENGTH).to(options.device)
@@ -201,11 +220,11 @@ def main() -> None:
             plain = Plain(wiring, hidden).to(options.device)
             network, plain_network = (Network(each, hidden).to(options.device) for each in (ours, plain))
             calls = {
-                "decoder": decoding_only(ours, memory, inputs, mask),
-                "plain decoder": decoding_only(plain, memory, inputs, mask),
-                "products": products(plain, options.device),
-                "training": trainer(network, network.loss, source, target, mask),
-                "plain training": trainer(plain_network, plain_network.loss, source, target, mask),
+                "decoder": decoding_only(ours, memory, inputs, mask, forward),
+                "plain decoder": decoding_only(plain, memory, inputs, mask, forward),
+                "products": products(plain, options.device, torch.bfloat16 if mixed else torch.float32),
+                "training": trainer(network, network.loss, source, target, mask, forward=forward),
+                "plain training": trainer(plain_network, plain_network.loss, source, target, mask, forward=forward),
             }
             times = interleave(calls, **effort)
             ratios = {
@@ -229,11 +248,12 @@ def main() -> None:
         header = ("wiring", "decoder, ms", "plain / ours", "products / ours", "training, tokens/s", "plain / ours")
         print(table(header, rows), end="\n\n", flush=True)
         if JOEYNMT:
-            peers.append(beside_joeynmt(hidden, options.device, **effort))
+            peers.append(beside_joeynmt(hidden, options.device, forward, **effort))
     if peers:
         numbers = [[f"{x:,.2f}" if isinstance(x, float) else str(x) for x in row.values()] for row in peers]
         print(f"Beside JoeyNMT, input feeding, whole modules\n\n{table(list(peers[0]), numbers)}\n")
-    saved = {"environment": environment(options.device), "rows": results, "JoeyNMT": peers}
+    saved = {"environment": environment(options.device), "precision": options.precision}
+    saved |= {"rows": results, "JoeyNMT": peers}
     print(f"wrote {save('seq2seq', options.out, saved)}")
 
 

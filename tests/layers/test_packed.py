@@ -5,10 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.utils import prune
 
 from lightning_rnnattn import GRU, LSTM, Elman
 from lightning_rnnattn.layers import kernels, map_state, packed
-from lightning_rnnattn.ops.lstm import native
+from lightning_rnnattn.ops.lstm import native, serves
 
 CELLS = [LSTM, GRU, Elman, partial(Elman, relu=True)]
 D, N = 3, 4
@@ -30,14 +31,14 @@ def results(rnn, x, state, lengths):
 
 def by_length(monkeypatch, *arguments):
     with monkeypatch.context() as patch:
-        patch.setattr(kernels, "serves", lambda *_: False)
+        patch.setattr(kernels, "runs_lstm", lambda *_: False)
         patch.setattr(packed, "LENGTH_COST", 0)
         return results(*arguments)
 
 
 def by_packing(monkeypatch, *arguments):
     with monkeypatch.context() as patch:
-        patch.setattr(kernels, "serves", lambda *_: False)
+        patch.setattr(kernels, "runs_lstm", lambda *_: False)
         patch.setattr(packed, "LENGTH_COST", 1 << 30)
         return results(*arguments)
 
@@ -202,11 +203,46 @@ class TestCompiledLSTM:
     def test_what_it_takes(self):
         weights = list(LSTM(D, N).parameters())
         x = torch.randn(1, D)
-        assert kernels.serves(x, weights)
-        assert kernels.serves(x.bfloat16(), weights)  # from a layer below, under autocast
-        assert not kernels.serves(x.double(), weights)
-        assert not kernels.serves(x.bfloat16(), [weight.bfloat16() for weight in weights])
-        assert not kernels.serves(x.to("meta"), [weight.to("meta") for weight in weights])
+        assert serves(x, weights)
+        assert not serves(x.double(), weights)
+        assert not serves(x.bfloat16(), weights)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert serves(x.bfloat16(), weights)  # from a layer below
+            assert not serves(x.double(), weights)
+        assert not serves(x, [weight.bfloat16() for weight in weights])
+        assert not serves(x.to("meta"), [weight.to("meta") for weight in weights])
+
+    @pytest.mark.parametrize(
+        ("h", "c", "lengths"),
+        [((1, 3, N), (1, 3, N + 1), [3, 5, 1]), ((2, 3, N), (2, 3, N), [3, 5, 1]), ((1, 3, N), (1, 3, N), [3, 7, 1])],
+        ids=["cell", "layers", "length"],
+    )
+    def test_what_does_not_fit_is_an_error(self, h, c, lengths):
+        with pytest.raises(RuntimeError):
+            LSTM(D, N)(torch.randn(3, 5, D), (torch.zeros(h), torch.zeros(c)), torch.tensor(lengths))
+
+    def test_weights_that_are_no_parameters_and_hooks(self, monkeypatch):
+        rnn, x, lengths = LSTM(D, N), torch.randn(3, 6, D), torch.tensor([6, 2, 5])
+        seen = []
+        rnn.kernels[0].register_forward_hook(lambda *_: seen.append(1))
+        rnn(x, None, lengths)
+        assert seen
+        rnn = LSTM(D, N)
+        prune.l1_unstructured(rnn.kernels[0], "weight_hh_l0", 0.5)
+        with torch.no_grad():
+            output, _ = rnn(x, None, lengths)
+            monkeypatch.setattr(kernels, "runs_lstm", lambda *_: False)
+            assert torch.equal(rnn(x, None, lengths)[0], output)
+
+    def test_gradients_only_of_what_wants_one(self):
+        rnn, x, lengths = LSTM(D, N), torch.randn(3, 6, D), torch.tensor([6, 2, 5])
+        whole = torch.autograd.grad(rnn(x, None, lengths)[0].square().sum(), list(rnn.parameters()))
+        for name, parameter in rnn.named_parameters():
+            parameter.requires_grad_("hh" in name)
+        some = torch.autograd.grad(
+            rnn(x, None, lengths)[0].square().sum(), [p for p in rnn.parameters() if p.requires_grad]
+        )
+        assert all(torch.equal(found, wanted) for found, wanted in zip(some, (whole[1], whole[3]), strict=True))
 
 
 def _double(x):

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lightning_rnnattn import BeamSearch, LanguageModel, Seq2Seq
-from lightning_rnnattn.decoding import generate
+from lightning_rnnattn.decoding import generate, stream
 from lightning_rnnattn.layers import prepacked
 from lightning_rnnattn.layers.prepacked import Prepacked
 
@@ -120,3 +120,38 @@ def test_generation_finds_the_same(monkeypatch):
     assert not is_packed(model.output)
     monkeypatch.setattr(prepacked, "_available", lambda: False)
     assert generate(model, prompts, max_new_tokens=8) == found
+
+
+def test_a_weight_that_has_changed_is_read_anew():
+    model = LanguageModel(vocab_size=3000)
+    tokens = stream(model, [torch.tensor([5])], max_new_tokens=2, temperature=0)
+    next(tokens)
+    with torch.no_grad():
+        model.output.weight.zero_()
+        model.output.bias.zero_()[7] = 1
+    assert next(tokens).tolist() == [7]
+
+
+@torch.no_grad()
+def test_a_forward_that_others_set_stays(linear):
+    context = Prepacked(linear)
+    linear.forward = lambda x: x
+    with context:
+        assert linear(3) == 3
+    assert linear(3) == 3
+
+
+@torch.no_grad()
+def test_other_weights_for_one_call(linear):
+    zeros = {name: torch.zeros_like(parameter) for name, parameter in linear.named_parameters()}
+    with Prepacked(linear):
+        assert not torch.func.functional_call(linear, zeros, torch.randn(2, D)).any()
+
+
+def test_the_generator_is_left_alone(linear):
+    prepacked._available.cache_clear()
+    torch.manual_seed(1)
+    Prepacked(linear)
+    found = torch.rand(())
+    torch.manual_seed(1)
+    assert torch.rand(()) == found

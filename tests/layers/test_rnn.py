@@ -273,6 +273,13 @@ def test_under_autocast_steps_cast_a_weight_once(grad):
     torch.testing.assert_close(torch.stack(outputs, 1).float(), expected.float(), atol=0.03, rtol=0.03)
 
 
+def test_steps_in_double_precision_stay_so_under_autocast():
+    rnn, x = GRU(5, hidden_size=4).double(), torch.randn(3, 7, 5, dtype=torch.float64)
+    with torch.autocast("cpu", torch.bfloat16):
+        stepped, _ = run_steps(rnn, x, 3)
+    torch.testing.assert_close(stepped, run_steps(rnn, x, 3)[0])
+
+
 def test_steps_drop_the_same_weights_and_features_all_along():
     rnn = Elman(D, N, num_layers=2, weight_dropout=0.4, locked_dropout=0.3, dropout=0.2).double()
     x = torch.randn(B, T, D, dtype=torch.float64)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lightning_rnnattn.ops import native
 from lightning_rnnattn.ops.lstm import lstm_cell
@@ -83,3 +84,23 @@ def test_rows_need_not_be_contiguous_and_are_left_alone():
     h.sum().backward()
     (wanted,) = torch.autograd.grad(equations(gates, c)[0].sum(), gates)
     torch.testing.assert_close(gates.grad, wanted)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (5,)])
+def test_a_cell_is_broadcast(shape):
+    gates, c = torch.randn(3, 20), torch.randn(shape)
+    for found, wanted in zip(lstm_cell(gates, c), equations(gates, c), strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_a_cell_that_does_not_fit_is_an_error():
+    for shape in [(2, 5), (4, 5), (3, 4), (3, 6)]:
+        with pytest.raises(RuntimeError):
+            lstm_cell(torch.randn(3, 20), torch.randn(shape))
+
+
+def test_transforms_and_tensors_without_memory():
+    gates, c = torch.randn(4, 3, 20), torch.randn(4, 3, 5)
+    torch.testing.assert_close(torch.vmap(lstm_cell)(gates, c), equations(gates, c))
+    with FakeTensorMode():
+        assert lstm_cell(torch.randn(3, 20), torch.randn(3, 5))[0].shape == (3, 5)

@@ -6,11 +6,12 @@ Letters: B batch, H heads, T query time, S key time, D features.
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_rnnattn.ops.additive.exponentials import AdditiveKey, upcast
+from lightning_rnnattn.ops.additive.exponentials import AdditiveKey
 from lightning_rnnattn.ops.additive.fused import fused_attention
 from lightning_rnnattn.ops.additive.paths import fuses_values
 from lightning_rnnattn.ops.additive.score import reached_score
 from lightning_rnnattn.ops.masks import combine_masks
+from lightning_rnnattn.ops.native import upcast
 from lightning_rnnattn.ops.softmax import masked_softmax
 
 

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_rnnattn.ops.native import upcast
+
 _LIMIT = {torch.float32: 43.0, torch.float64: 350.0}
 _SATURATION = {torch.float32: 10.0, torch.float64: 20.0}
 
@@ -52,11 +54,6 @@ def additive_key(key: Tensor) -> AdditiveKey:
 def raw_key(key: Tensor | AdditiveKey) -> Tensor:
     """The projected keys, prepared or not."""
     return key.key if isinstance(key, AdditiveKey) else key
-
-
-def upcast(x: Tensor) -> Tensor:
-    """Half precision to float32: sums of D terms and exponentials are taken in no less."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def exponential(x: Tensor) -> Tensor:

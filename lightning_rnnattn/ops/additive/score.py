@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_rnnattn.ops.additive.exponentials import AdditiveKey, additive_key, raw_key, upcast
+from lightning_rnnattn.ops.additive.exponentials import AdditiveKey, additive_key, raw_key
 from lightning_rnnattn.ops.additive.paths import choose, is_small
 from lightning_rnnattn.ops.additive.reference import additive_score_reference
+from lightning_rnnattn.ops.native import upcast
 
 
 def additive_score(query: Tensor, key: Tensor | AdditiveKey, v: Tensor) -> Tensor:

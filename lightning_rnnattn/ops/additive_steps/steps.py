@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lightning_rnnattn.ops.additive import native as additive_native
-from lightning_rnnattn.ops.additive.exponentials import AdditiveKey, keys_hold, upcast
+from lightning_rnnattn.ops.additive.exponentials import AdditiveKey, keys_hold
 from lightning_rnnattn.ops.additive.paths import choose
 from lightning_rnnattn.ops.additive.score import reach, score_backward_op
 from lightning_rnnattn.ops.additive_steps import native
 from lightning_rnnattn.ops.additive_steps.native import Arrays
-from lightning_rnnattn.ops.native import takes
+from lightning_rnnattn.ops.native import takes, upcast
 
 
 class AdditiveSteps:

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lightning_rnnattn.ops.additive.exponentials import upcast
 from lightning_rnnattn.ops.lstm import native
-from lightning_rnnattn.ops.native import takes
+from lightning_rnnattn.ops.native import takes, upcast
 
 
 def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,12 +27,15 @@ def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         h' and c', (N, D).
+
+    Raises:
+        RuntimeError: if the compiled loop is differentiated twice.
     """
-    wide = upcast(gates), upcast(c)
-    if takes(*wide) and native.library() is not None:
-        dtype = torch.promote_types(gates.dtype, c.dtype)
-        h, c = _Cell.apply(*wide)
-        return h.to(dtype), c.to(dtype)
+    if gates.device.type == "cpu" and gates.shape == (len(c), 4 * c.shape[-1]):
+        wide, dtype = (upcast(gates), upcast(c)), torch.promote_types(gates.dtype, c.dtype)
+        if takes(*wide) and native.library() is not None:
+            h, c = _Cell.apply(*wide)
+            return h.to(dtype), c.to(dtype)
     i, f, g, o = gates.chunk(4, dim=-1)
     c = f.sigmoid() * c + i.sigmoid() * g.tanh()
     return o.sigmoid() * c.tanh(), c

@@ -9,11 +9,6 @@
 
 namespace {
 
-template <typename Real>
-inline Real logistic(Real x) {
-    return 1.0f / (1.0f + exponential(-x));
-}
-
 // By a power series near zero, where the difference of the other formula keeps few digits.
 template <typename Real>
 inline Real hyperbolic(Real x) {
@@ -59,8 +54,8 @@ void lstm_step(float* gates, float* h, float* c, float* h_before, float* c_befor
         along(D, [=](int64_t d, auto kind) {
             using Real = decltype(kind);
             const int64_t at = n * D + d;
-            const Real i = logistic(read<Real>(row + d)), f = logistic(read<Real>(row + D + d));
-            const Real g = hyperbolic(read<Real>(row + 2 * D + d)), o = logistic(read<Real>(row + 3 * D + d));
+            const Real i = sigmoid(read<Real>(row + d)), f = sigmoid(read<Real>(row + D + d));
+            const Real g = hyperbolic(read<Real>(row + 2 * D + d)), o = sigmoid(read<Real>(row + 3 * D + d));
             const Real before = read<Real>(c + at), cell = f * before + i * g, out = o * hyperbolic(cell);
             write(row + d, i), write(row + D + d, f), write(row + 2 * D + d, g), write(row + 3 * D + d, o);
             if (h_before) write(h_before + at, read<Real>(h + at));

@@ -14,9 +14,9 @@ def step(
     gates: Tensor,
     h: Tensor,
     c: Tensor,
+    output: Tensor | None = None,
     h_before: Tensor | None = None,
     c_before: Tensor | None = None,
-    output: Tensor | None = None,
 ) -> None:
     """Takes states (N, D) a step further, in place; ``h`` is not read, but for ``h_before``.
 
@@ -24,9 +24,9 @@ def step(
         gates: (N, 4 D); the logistic functions and the tanh of these take their place.
         h: becomes the output.
         c: becomes the next cell.
+        output: becomes what h becomes.
         h_before: becomes what h was.
         c_before: becomes what c was.
-        output: becomes what h becomes.
     """
     native.call(library(), "lstm_step", (gates, h, c, h_before, c_before, output), c.shape)
 

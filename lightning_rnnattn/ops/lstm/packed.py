@@ -15,9 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lightning_rnnattn.ops.lstm import native
-from lightning_rnnattn.ops.native import takes
-
-_INPUTS = (torch.float32, torch.bfloat16, torch.float16)  # the latter two from layers below, under autocast
+from lightning_rnnattn.ops.native import takes, upcast
 
 
 class LSTMWeights(NamedTuple):
@@ -37,9 +35,9 @@ class LSTMWeights(NamedTuple):
 
 
 def serves(x: Tensor, weights: Sequence[Tensor]) -> bool:
-    """Whether `packed_lstm` runs: with such weights in float32 on a CPU, outside of traces, and a compiler."""
-    plain = all(type(weight) in (torch.nn.Parameter, Tensor) for weight in weights)  # no shards
-    return plain and takes(*weights) and x.dtype in _INPUTS and native.library() is not None
+    """Whether `packed_lstm` runs: on a CPU, with weights in float32, outside of traces, and with a compiler."""
+    wide = upcast(x[:0]) if torch.is_autocast_enabled("cpu") else x  # half precision comes from a layer below
+    return takes(wide, *weights) and native.library() is not None
 
 
 def packed_lstm(
@@ -49,7 +47,7 @@ def packed_lstm(
 
     Torch makes of each step a slice, whose gradient is as long as all tokens. Here the whole is one operator: a product
     and a compiled loop a step either way; the weights' gradients, as the inputs' share of the gates, are one product
-    for all steps. Under autocast products are taken in its dtype, and all else in float32.
+    for all steps. Under autocast products are taken in its dtype, in which all is given, and the rest in float32.
 
     Args:
         x: (M, E).
@@ -67,7 +65,11 @@ def packed_lstm(
     """
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
     steps = [slice(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True)]
-    output, h, c = _PackedLSTM.apply(x, h, c, *weights, steps[::-1] if reverse else steps, dtype)
+    order = steps[::-1] if reverse else steps
+    bias = weights.bias_ih + weights.bias_hh
+    output, h, c = _PackedLSTM.apply(
+        x, h, c, weights.weight_ih, weights.weight_hh, bias, order, dtype, torch.is_grad_enabled()
+    )
     return output, h, c
 
 
@@ -80,19 +82,20 @@ class _PackedLSTM(torch.autograd.Function):
         c: Tensor,
         weight_ih: Tensor,
         weight_hh: Tensor,
-        bias_ih: Tensor,
-        bias_hh: Tensor,
+        bias: Tensor,
         steps: list[slice],
         dtype: torch.dtype,
+        keep: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         x, by_input, by_state = x.to(dtype), weight_ih.to(dtype), weight_hh.to(dtype)
-        gates = torch.addmm((bias_ih + bias_hh).to(dtype), x, by_input.t()).float()
+        gates = torch.addmm(bias.to(dtype), x, by_input.t()).float()
         h, c = _own(h), _own(c)
-        h_before, c_before, output = (gates.new_empty(len(x), h.shape[1]) for _ in range(3))
+        output, h_before, c_before = (gates.new_empty(len(x) if kept else 0, h.shape[1]) for kept in (True, keep, keep))
         for step in steps:
             here, n = gates[step], step.stop - step.start
             _add_product(here, h[:n], by_state.t(), dtype)
-            native.step(here, h[:n], c[:n], h_before[step], c_before[step], output[step])
+            before = (h_before[step], c_before[step]) if keep else ()
+            native.step(here, h[:n], c[:n], output[step], *before)
         ctx.save_for_backward(x, by_input, by_state, gates, h_before, c_before)
         ctx.steps, ctx.dtype = steps, dtype
         return output.to(dtype), h.to(dtype), c.to(dtype)
@@ -107,10 +110,11 @@ class _PackedLSTM(torch.autograd.Function):
             here, n = grad_gates[step], step.stop - step.start
             native.step_backward(gates[step], c_before[step], grad_output[step], grad_h[:n], grad_c[:n], here)
             grad_h[:n] = here.to(ctx.dtype) @ by_state
-        bias = grad_gates.sum(0)
-        grads = grad_gates.to(ctx.dtype)
-        weights = ((grads.t() @ inputs).float() for inputs in (x, h_before.to(ctx.dtype)))
-        return grads @ by_input, grad_h, grad_c, *weights, bias, bias, None, None
+        needs, grads = ctx.needs_input_grad, grad_gates.to(ctx.dtype)
+        to_x = grads @ by_input if needs[0] else None
+        to_weight_ih = (grads.t() @ x).float() if needs[3] else None
+        to_weight_hh = (grads.t() @ h_before.to(ctx.dtype)).float() if needs[4] else None
+        return to_x, grad_h, grad_c, to_weight_ih, to_weight_hh, grad_gates.sum(0), None, None, None
 
 
 def _own(x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ _FEW = 64
 
 
 def top_k(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """``x.topk(k)`` along the last dimension; on a CPU faster by far where k is small.
+    """``x.topk(k)`` along the last dimension, without gradients; on a CPU faster by far where k is small.
 
     torch's kernel sorts pairs of number and index; the compiled loop reads a row once, and passes over what is smaller
     than all that it found.
@@ -28,5 +28,5 @@ def top_k(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     if 0 < k <= min(_FEW, x.shape[-1]) and takes(x) and native.library() is not None:
         return native.topk(x.detach(), k)
-    values, index = x.topk(k)
+    values, index = x.detach().topk(k)
     return values, index
