@@ -74,18 +74,13 @@ def run_by_length(
     steps = torch.arange(x.shape[1])
     # Reads backwards what is real, and leaves the rest where it is; twice is nothing.
     reverse = torch.where(lengths_mask(lengths, x.shape[1]), lengths[:, None] - 1 - steps, steps).unsqueeze(-1)
-    suffixes = ("", "_reverse") if kernel.bidirectional else ("",)
-    states: list[State] = []
-    for layer in range(kernel.num_layers):
-        x = F.dropout(x, kernel.dropout, kernel.training) if layer else x
-        outputs = []
-        for suffix in suffixes:
-            of_layer = [weights[f"{name}_l{layer}{suffix}"] for name in WEIGHTS]
-            before = _zeros(kernel, x) if state is None else map_state(lambda s: s[len(states), None], state)
-            output, after = _run_one(kernel, of_layer, x.take_along_dim(reverse, 1) if suffix else x, before, lengths)
-            outputs.append(output.take_along_dim(reverse, 1) if suffix else output)
-            states.append(after)
-        x = torch.cat(outputs, dim=-1)
+
+    def run(of_layer: list[Tensor], x: Tensor, place: int, backwards: bool) -> tuple[Tensor, State]:
+        before = _zeros(kernel, x) if state is None else map_state(lambda s: s[place, None], state)
+        output, after = _run_one(kernel, of_layer, x.take_along_dim(reverse, 1) if backwards else x, before, lengths)
+        return output.take_along_dim(reverse, 1) if backwards else output, after
+
+    x, states = _run_layers(kernel, weights, x, run)
     return x[back], map_state(lambda *parts: torch.cat(parts)[:, back], *states)
 
 
@@ -112,22 +107,44 @@ def run_lstm(
     sizes = tokens[:, 0].bincount().tolist()
     x = x.flatten(0, 1)[places]
     zeros = x.new_zeros(batch, kernel.hidden_size)
-    suffixes = ("", "_reverse") if kernel.bidirectional else ("",)
-    states: list[tuple[Tensor, Tensor]] = []
+
+    def run(of_layer: list[Tensor], x: Tensor, place: int, backwards: bool) -> tuple[Tensor, State]:
+        h, c = (zeros, zeros) if state is None else (part[place, order] for part in state)
+        output, h, c = packed_lstm(x, sizes, h, c, LSTMWeights(*of_layer), backwards)
+        return output, (h, c)
+
+    x, states = _run_layers(kernel, weights, x, run)
+    padded = x.new_zeros(batch * time, x.shape[-1]).index_copy(0, places, x).unflatten(0, (batch, time))
+    back = order.argsort()
+    return padded, map_state(lambda *parts: torch.stack(parts)[:, back], *states)
+
+
+def _run_layers(
+    kernel: nn.RNNBase,
+    weights: Mapping[str, Tensor],
+    x: Tensor,
+    run: Callable[[list[Tensor], Tensor, int, bool], tuple[Tensor, State]],
+) -> tuple[Tensor, list[State]]:
+    """Runs layer upon layer, each in one direction or two; the last one's output, and the states of all.
+
+    Args:
+        kernel: says how many.
+        weights: see `run_by_length`.
+        x: what the first layer reads.
+        run: runs a layer in one direction, from its weights, what it reads, its place in the state, and whether it
+            reads backwards.
+    """
+    states: list[State] = []
     for layer in range(kernel.num_layers):
         x = F.dropout(x, kernel.dropout, kernel.training) if layer else x
         outputs = []
-        for suffix in suffixes:
-            of_layer = LSTMWeights(*(weights[f"{name}_l{layer}{suffix}"] for name in WEIGHTS))
-            h, c = (zeros, zeros) if state is None else (part[len(states), order] for part in state)
-            output, h, c = packed_lstm(x, sizes, h, c, of_layer, reverse=bool(suffix))
+        for suffix in ("", "_reverse") if kernel.bidirectional else ("",):
+            of_layer = [weights[f"{name}_l{layer}{suffix}"] for name in WEIGHTS]
+            output, after = run(of_layer, x, len(states), bool(suffix))
             outputs.append(output)
-            states.append((h, c))
+            states.append(after)
         x = torch.cat(outputs, dim=-1)
-    padded = x.new_zeros(batch * time, x.shape[-1]).index_copy(0, places, x).unflatten(0, (batch, time))
-    back = order.argsort()
-    h, c = (torch.stack(parts)[:, back] for parts in zip(*states, strict=True))
-    return padded, (h, c)
+    return x, states
 
 
 def _run_one(
