@@ -133,7 +133,8 @@ def test_mistakes(fails, members, ensemble, checkpoint, translator):
     assert not Path("new").exists()
 
     main(["export", f"--ckpt_path={mine}", "--format=safetensors", "--output=weights"])
-    assert "would be lost" in fails("ensemble", "--ckpt_path=weights", "--output=weights/model.safetensors")
+    for file in ("model.safetensors", "config.json"):
+        assert "would be lost" in fails("ensemble", "--ckpt_path=weights", f"--output=weights/{file}")
     assert "onnx knows language models and" in fails("export", f"--ckpt_path={ensemble}", "--format=onnx", "--output=x")
 
 
