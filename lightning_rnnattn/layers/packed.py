@@ -88,12 +88,13 @@ def runs_lstm(
     kernel: nn.RNNBase, weights: Mapping[str, Tensor], x: Tensor, state: State | None, lengths: Tensor
 ) -> bool:
     """Whether `run_lstm` does: where compiled loops take these. What does not fit is left to torch's own errors."""
-    shape = kernel.num_layers * (1 + kernel.bidirectional), len(x), kernel.hidden_size
-    fits = int(lengths.max()) <= x.shape[1] and x.shape[-1] == kernel.input_size
-    fits &= state is None or all(part.shape == shape and part.device == x.device for part in state)
+    if not serves(x, list(weights.values())):  # first, since in a trace sizes are no numbers
+        return False
     # Hooks want a call; and where weights are pruned or normalised, they are no parameters.
     plain = not (kernel._forward_hooks or kernel._forward_pre_hooks) and {*weights} == {*kernel._flat_weights_names}
-    return fits and plain and serves(x, list(weights.values()))
+    fits = int(lengths.max()) <= x.shape[1] and x.shape[-1] == kernel.input_size
+    shape = kernel.num_layers * (1 + kernel.bidirectional), len(x), kernel.hidden_size
+    return plain and fits and (state is None or all(s.shape == shape and s.device == x.device for s in state))
 
 
 def run_lstm(
