@@ -4,6 +4,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator
+from glob import escape as glob_escape
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def _files(value: Any) -> Iterator[str]:
     elif isinstance(value, (str, os.PathLike)):
         name = os.path.expanduser(os.fspath(value))
         yield from [name] if os.path.exists(name) else glob(name, recursive=True)
-        yield from (os.path.join(name, file) for file in ("model.safetensors", "config.json"))  # a model as a folder
+        for pattern in ("*.safetensors", "config.json"):  # a folder that is a model
+            yield from glob(os.path.join(glob_escape(name), pattern))
 
 
 def _is_stdin(path: str) -> bool:

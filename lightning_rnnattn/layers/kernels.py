@@ -4,7 +4,6 @@ Letters: B batch, T time, D features, L layers.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,7 +15,6 @@ from lightning_rnnattn.errors import require_probability
 from lightning_rnnattn.layers.dropout import dropped_weights
 from lightning_rnnattn.layers.packed import (
     WEIGHTS,
-    Call,
     better_by_length,
     run_by_length,
     run_lstm,
@@ -66,7 +64,7 @@ class KernelRNN(StackedRNN):
         }
 
     def run(self, kernel: nn.Module, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
-        """One call of torch's module, or `run_lengths` where lengths differ."""
+        """One call of torch's module; where lengths differ, what does the same in the least time."""
         assert isinstance(kernel, nn.RNNBase)
         dropped = dropped_weights(kernel, self.weight_dropout if self.training else 0.0)
 
@@ -75,28 +73,9 @@ class KernelRNN(StackedRNN):
 
         if lengths is None or int(lengths.min()) == x.shape[1]:
             return call(x, state)
-        weights = {**dict(kernel.named_parameters()), **dropped}
-        return self.run_lengths(kernel, weights, call, x, state, lengths.cpu())
-
-    def run_lengths(
-        self,
-        kernel: nn.RNNBase,
-        weights: Mapping[str, Tensor],
-        call: Call,
-        x: Tensor,
-        state: State | None,
-        lengths: Tensor,
-    ) -> tuple[Tensor, State]:
-        """Runs torch's module over sequences of unequal lengths.
-
-        Args:
-            kernel: the module.
-            weights: its parameters, or what takes their place, by name.
-            call: calls it with these, over packed sequences.
-            x: see `RNN.forward`.
-            state: see `RNN.forward`.
-            lengths: see `RNN.forward`; on the CPU.
-        """
+        weights, lengths = {**dict(kernel.named_parameters()), **dropped}, lengths.cpu()
+        if runs_lstm(kernel, weights, x, state, lengths):
+            return run_lstm(kernel, weights, x, state, lengths)
         if better_by_length(x, lengths, self.hidden_size):
             return run_by_length(kernel, weights, x, state, lengths)
         return run_packed(call, x, state, lengths)
@@ -161,20 +140,6 @@ class LSTM(KernelRNN):
     def build_kernel(self, input_size: int, hidden_size: int, num_layers: int) -> nn.RNNBase:
         """See `KernelRNN.build_kernel`."""
         return nn.LSTM(input_size, **self.kernel_options(hidden_size, num_layers))
-
-    def run_lengths(
-        self,
-        kernel: nn.RNNBase,
-        weights: Mapping[str, Tensor],
-        call: Call,
-        x: Tensor,
-        state: State | None,
-        lengths: Tensor,
-    ) -> tuple[Tensor, State]:
-        """See `KernelRNN.run_lengths`; by compiled loops, where there are such."""
-        if runs_lstm(kernel, weights, x, state, lengths):
-            return run_lstm(kernel, weights, x, state, lengths)
-        return super().run_lengths(kernel, weights, call, x, state, lengths)
 
 
 class GRU(KernelRNN):

@@ -87,9 +87,9 @@ def run_by_length(
 def runs_lstm(
     kernel: nn.RNNBase, weights: Mapping[str, Tensor], x: Tensor, state: State | None, lengths: Tensor
 ) -> bool:
-    """Whether `run_lstm` does: where compiled loops take these. What does not fit is left to torch's own errors."""
-    if not serves(x, list(weights.values())):  # first, since in a trace sizes are no numbers
-        return False
+    """Whether `run_lstm` does: an LSTM that compiled loops take. What does not fit is left to torch's own errors."""
+    if not isinstance(kernel, nn.LSTM) or not serves(x, list(weights.values())):
+        return False  # asked first, since in a trace sizes are no numbers
     # Hooks want a call; and where weights are pruned or normalised, they are no parameters.
     plain = not (kernel._forward_hooks or kernel._forward_pre_hooks) and {*weights} == {*kernel._flat_weights_names}
     fits = int(lengths.max()) <= x.shape[1] and x.shape[-1] == kernel.input_size

@@ -48,6 +48,8 @@ class Prepacked(AbstractContextManager["Prepacked"]):
 
 def _serves(linear: nn.Linear) -> bool:
     weight = linear.weight
+    if torch.is_autocast_enabled("cpu"):
+        return False  # its products are of another dtype
     own = "forward" not in vars(linear) and weight.shape == (linear.out_features, linear.in_features)  # no one's shard
     return own and weight.numel() >= _LARGE and not weight.is_inference() and takes(weight) and _available()
 

@@ -252,8 +252,8 @@ def main() -> None:
     if peers:
         numbers = [[f"{x:,.2f}" if isinstance(x, float) else str(x) for x in row.values()] for row in peers]
         print(f"Beside JoeyNMT, input feeding, whole modules\n\n{table(list(peers[0]), numbers)}\n")
-    saved = {"environment": environment(options.device), "precision": options.precision}
-    saved |= {"rows": results, "JoeyNMT": peers}
+    machine = environment(options.device)
+    saved = {"environment": machine, "precision": options.precision, "rows": results, "JoeyNMT": peers}
     print(f"wrote {save('seq2seq', options.out, saved)}")
 
 

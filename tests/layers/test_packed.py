@@ -29,18 +29,14 @@ def results(rnn, x, state, lengths):
     return [*parts, *torch.autograd.grad(total, inputs)]
 
 
-def by_length(monkeypatch, *arguments):
+def at_a_cost(length_cost, monkeypatch, *arguments):
     with monkeypatch.context() as patch:
         patch.setattr(kernels, "runs_lstm", lambda *_: False)
-        patch.setattr(packed, "LENGTH_COST", 0)
+        patch.setattr(packed, "LENGTH_COST", length_cost)
         return results(*arguments)
 
 
-def by_packing(monkeypatch, *arguments):
-    with monkeypatch.context() as patch:
-        patch.setattr(kernels, "runs_lstm", lambda *_: False)
-        patch.setattr(packed, "LENGTH_COST", 1 << 30)
-        return results(*arguments)
+by_length, by_packing = partial(at_a_cost, 0), partial(at_a_cost, 1 << 30)
 
 
 @settings(max_examples=60, deadline=None)

@@ -66,6 +66,11 @@ def test_gradients_and_autocast_take_the_layer_as_it_is(linear):
     torch.testing.assert_close(x.grad, linear.weight.sum(0).expand(4, -1), atol=1e-4, rtol=1e-4)
 
 
+def test_under_autocast_nothing_is_laid_out(linear):
+    with torch.autocast("cpu", torch.bfloat16), Prepacked(linear):
+        assert not is_packed(linear)
+
+
 @torch.no_grad()
 def test_hooks_run(linear):
     linear.register_forward_hook(lambda module, args, y: y + 1)

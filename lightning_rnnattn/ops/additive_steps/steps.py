@@ -55,7 +55,7 @@ class AdditiveSteps:
     @staticmethod
     def serves(key: AdditiveKey, value: Tensor, v: Tensor) -> bool:
         """Whether there are compiled loops for these: on a CPU, not in double precision, with something to attend."""
-        fits = value.numel() > 0 and takes(key.exp) and torch.float64 not in (value.dtype, v.dtype)
+        fits = value.numel() > 0 and takes(*(upcast(x[:0]) for x in (key.key, value, v)))
         return fits and native.library() is not None and choose(key.exp.dtype, key.exp.device) is additive_native
 
     def __call__(self, query: Tensor) -> Tensor:

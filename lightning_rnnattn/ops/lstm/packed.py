@@ -90,7 +90,8 @@ class _PackedLSTM(torch.autograd.Function):
         x, by_input, by_state = x.to(dtype), weight_ih.to(dtype), weight_hh.to(dtype)
         gates = torch.addmm(bias.to(dtype), x, by_input.t()).float()
         h, c = _own(h), _own(c)
-        output, h_before, c_before = (gates.new_empty(len(x) if kept else 0, h.shape[1]) for kept in (True, keep, keep))
+        output = gates.new_empty(len(x), h.shape[1])
+        h_before, c_before = gates.new_empty(2, len(x) if keep else 0, h.shape[1])
         for step in steps:
             here, n = gates[step], step.stop - step.start
             _add_product(here, h[:n], by_state.t(), dtype)
