@@ -13,14 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from lightning_rnnattn.errors import require_probability
 from lightning_rnnattn.layers.dropout import dropped_weights
-from lightning_rnnattn.layers.packed import (
-    WEIGHTS,
-    better_by_length,
-    run_by_length,
-    run_lstm,
-    run_packed,
-    runs_lstm,
-)
+from lightning_rnnattn.layers.packed import WEIGHTS, compiles, run_compiled, run_packed
 from lightning_rnnattn.layers.rnn import StackedRNN, State
 from lightning_rnnattn.layers.steps import GRUSteps, KernelSteps, LayerSteps, LSTMSteps, ReLUSteps, Steps, TanhSteps
 
@@ -74,10 +67,8 @@ class KernelRNN(StackedRNN):
         if lengths is None or int(lengths.min()) == x.shape[1]:
             return call(x, state)
         weights, lengths = {**dict(kernel.named_parameters()), **dropped}, lengths.cpu()
-        if runs_lstm(kernel, weights, x, state, lengths):
-            return run_lstm(kernel, weights, x, state, lengths)
-        if better_by_length(x, lengths, self.hidden_size):
-            return run_by_length(kernel, weights, x, state, lengths)
+        if compiles(kernel, weights, x, state, lengths):
+            return run_compiled(kernel, weights, x, state, lengths)
         return run_packed(call, x, state, lengths)
 
     def steps(self, known: Tensor) -> Steps:
@@ -131,8 +122,7 @@ class LSTM(KernelRNN):
         i, f, o &= \sigma(W x_t + U h_{t-1} + b), \quad g = \tanh(W_g x_t + U_g h_{t-1} + b_g) \\
         c_t &= f \odot c_{t-1} + i \odot g, \quad h_t = o \odot \tanh(c_t)
 
-    The state is the pair (h, c). For the arguments see `KernelRNN`. On a CPU, what it makes of sequences of unequal
-    lengths can be differentiated once.
+    The state is the pair (h, c). For the arguments see `KernelRNN`.
     """
 
     layer_steps = LSTMSteps

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from lightning_rnnattn.ops.lstm import lstm_cell
+from lightning_rnnattn.ops.recurrent import gru_cell, lstm_cell
 
 if TYPE_CHECKING:
     from lightning_rnnattn.layers.rnn import RNN, State
@@ -232,8 +232,4 @@ class GRUSteps(LayerSteps):
     def __call__(self, t: int, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """See `LayerSteps`."""
         (h,) = state
-        size = h.shape[-1]
-        from_x, from_h = self._input(t, x), self._hidden(t, h)
-        r, z = (from_x[:, : 2 * size] + from_h[:, : 2 * size]).sigmoid().chunk(2, dim=-1)
-        n = torch.addcmul(from_x[:, 2 * size :], r, from_h[:, 2 * size :]).tanh()
-        return (n + z * (h - n),)
+        return (gru_cell(self._input(t, x), self._hidden(t, h), h),)
