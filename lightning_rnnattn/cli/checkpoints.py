@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_rnnattn.cli.config import WANDB_RUN
@@ -14,7 +14,7 @@ from lightning_rnnattn.cli.early import EarlyOptions
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.loggers import WandbRun
 from lightning_rnnattn.modules import read_checkpoint
-from lightning_rnnattn.modules.base import Vocabulary, saved_vocabularies
+from lightning_rnnattn.modules.base import SequenceModule, Vocabulary, saved_vocabularies
 from lightning_rnnattn.modules.checkpoint import shapes
 from lightning_rnnattn.spec import recorded
 
@@ -23,9 +23,6 @@ SEARCHED = ("last", "best")
 
 REQUEUED = "hpc"
 """Lightning's value of `--ckpt_path` for what it saved before SLURM requeued the job."""
-
-CHANGEABLE = ("optimizer", "lr_scheduler", "dropout", "label_smoothing", "search", "text_metrics")
-"""Arguments of a model that are no part of what its weights mean: they may change when a run goes on."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ class CheckpointSettings:
             rank_zero_warn("data.lowercase is false, but the checkpoint's model knows text in lower case")
 
 
-def earlier_checkpoint(trainer: Trainer, module: LightningModule, name: str, *, needed: bool) -> Path | None:
+def earlier_checkpoint(trainer: Trainer, module: SequenceModule, name: str, *, needed: bool) -> Path | None:
     """The newest `last` or `best` checkpoint of an earlier run of the same model.
 
     Lightning's own `last` looks into the folder of the *new* run (`version_1`), finds nothing there and silently starts
@@ -130,7 +127,7 @@ def go_on_logging(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:
             logger.go_on(run_id)
 
 
-def load_weights(module: LightningModule, weights: dict[str, Any], source: str) -> None:
+def load_weights(module: SequenceModule, weights: dict[str, Any], source: str) -> None:
     """Loads weights into a model.
 
     Args:
@@ -146,18 +143,15 @@ def load_weights(module: LightningModule, weights: dict[str, Any], source: str) 
     module.load_state_dict(weights)
 
 
-def _unfit(module: LightningModule, path: Path) -> str | None:
+def _unfit(module: SequenceModule, path: Path) -> str | None:
     """Why a run of the module cannot go on from a checkpoint, or None where it can."""
     checkpoint = read_checkpoint(path)
-    own, other = _architecture(module.hparams), _architecture(checkpoint.get("hyper_parameters", {}))
-    wrong = [name.lstrip("_") for name in own | other if own.get(name) != other.get(name)]
+    own, other = module.hparams, checkpoint.get("hyper_parameters", {})
+    # What a model is made of, its class included: scores of equal shapes are not the same model.
+    fixed = [name for name in {**own, **other} if name not in module.changeable]
+    wrong = [name.lstrip("_") for name in fixed if own.get(name) != other.get(name)]
     wrong = wrong or _misfits(module, checkpoint["state_dict"])
     return f"{path}: {_differ(wrong)}" if wrong else None
-
-
-def _architecture(hparams: Mapping[str, Any]) -> dict[str, Any]:
-    """What a model is made of, its class included: scores of equal shapes are not the same model."""
-    return {name: value for name, value in hparams.items() if name not in CHANGEABLE}
 
 
 def _differ(names: list[str]) -> str:
@@ -165,7 +159,7 @@ def _differ(names: list[str]) -> str:
     return f"{', '.join(names[:3])}{more} {'differs' if len(names) == 1 else 'differ'}"
 
 
-def _misfits(module: LightningModule, weights: dict[str, Any]) -> list[str]:
+def _misfits(module: SequenceModule, weights: dict[str, Any]) -> list[str]:
     """The names of parameters and buffers that only one side has, or that have another shape."""
     own, other = shapes(module.state_dict()), shapes(weights)
     return [name for name in own | other if own.get(name) != other.get(name)]

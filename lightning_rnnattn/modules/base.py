@@ -1,7 +1,7 @@
 """What every LightningModule of the package shares."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from copy import deepcopy
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
@@ -11,11 +11,12 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.layers import Penalized
+from lightning_rnnattn.modules.metrics import LossMetric, by_stage
 from lightning_rnnattn.modules.rng import collect_rng, set_rng
 from lightning_rnnattn.modules.sharding import shard
 from lightning_rnnattn.spec import class_path, recorded, spec
@@ -41,9 +42,10 @@ class Loss(NamedTuple):
 class SequenceModule(L.LightningModule, ABC):
     """Base of the package's LightningModules: optimisation, self-describing checkpoints, losses right under DDP.
 
-    A subclass implements `step`; training, logging of ``train_loss`` and the rest follow. Its ``__init__`` may take
-    plain data, classes and ``functools.partial`` of classes: they are recorded in the checkpoint as plain data, from
-    Python and the command line alike, and `lightning_rnnattn.load` makes the module again from them.
+    A subclass implements `step`; training, validation and test follow, with ``train_loss``, ``val_loss`` and
+    ``test_loss``. To measure more, it overrides `evaluate`. Its ``__init__`` may take plain data, classes and
+    ``functools.partial`` of classes: they are recorded in the checkpoint as plain data, from Python and the command
+    line alike, and `lightning_rnnattn.load` makes the module again from them.
 
     Args:
         optimizer: makes the optimizer from the parameters; AdamW with torch's defaults where None.
@@ -54,8 +56,11 @@ class SequenceModule(L.LightningModule, ABC):
     Attributes:
         vocabularies: names of attributes that say what ids mean. Each is taken from the data module's attribute of that
             name, travels in the checkpoint, and is None until it is known.
+        changeable: names of arguments that are no part of what the weights mean: a run may go on with others
+            (``--ckpt_path last`` finds it).
     """
 
+    changeable: ClassVar[tuple[str, ...]] = ("optimizer", "lr_scheduler")
     vocabularies: ClassVar[tuple[str, ...]] = ("tokenizer",)
     tokenizer: Tokenizer | None
 
@@ -67,6 +72,7 @@ class SequenceModule(L.LightningModule, ABC):
         self.lr_scheduler_factory = lr_scheduler
         for name in self.vocabularies:
             setattr(self, name, None)
+        self.losses = by_stage(self.build_losses)
         self._ranks: list[dict[str, Any]] = []
         self.save_hyperparameters()  # collects the arguments of every __init__ up the stack, subclasses' included
 
@@ -78,6 +84,13 @@ class SequenceModule(L.LightningModule, ABC):
             batch: from the data module.
             stage: "train", "val" or "test".
         """
+
+    def build_losses(self) -> dict[str, Metric]:
+        """Makes a stage's metrics of the loss; each is updated with a batch's summed loss, and its weight.
+
+        The network is not made yet when this is called.
+        """
+        return {"loss": LossMetric()}
 
     def dry_loss(self, rows: int, length: int) -> Tensor:
         """The loss of made-up examples, computed as in training; `lightning_rnnattn describe` measures what it costs.
@@ -104,6 +117,41 @@ class SequenceModule(L.LightningModule, ABC):
             weight = self.trainer.strategy.reduce(weight.clone(), reduce_op="sum")
         penalties = [module.penalty() for module in self.modules() if isinstance(module, Penalized)]
         return sum(penalties, total / _no_zero(weight))
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Any:
+        """Measures a batch of the validation set; see `evaluate`."""
+        return self.evaluate(batch, "val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> Any:
+        """Measures a batch of the test set; see `evaluate`."""
+        return self.evaluate(batch, "test")
+
+    def evaluate(self, batch: Any, stage: str) -> Any:
+        """Updates and logs the metrics of a stage, "val" or "test", with a batch: here, those of the loss.
+
+        Returns:
+            What callbacks are handed.
+        """
+        self.log_loss(self.step(batch, stage), stage)
+
+    def log_loss(self, loss: Loss, stage: str) -> None:
+        """Updates the metrics of a stage's loss; what is made from it is shown on the progress bar."""
+        self.log_metrics(self.losses, stage, *loss, shown=self.losses[stage].keys() - {"loss"})  # type: ignore[operator]
+
+    def log_metrics(
+        self, metrics: nn.ModuleDict, stage: str, *arguments: Any, shown: Container[str] | None = None
+    ) -> None:
+        """Updates the metrics of a stage, and shows some on the progress bar.
+
+        Args:
+            metrics: see `lightning_rnnattn.modules.metrics.by_stage`.
+            stage: "val" or "test".
+            arguments: what each metric is updated with.
+            shown: names of those on the progress bar; None for all.
+        """
+        for name, metric in metrics[stage].items():  # type: ignore[operator]
+            metric.update(*arguments)
+            self.log(f"{stage}_{name}", metric, prog_bar=shown is None or name in shown, batch_size=1)
 
     def configure_model(self) -> None:
         """Spreads the module over the processes, where the strategy is `Sharded` (or another of its kind).

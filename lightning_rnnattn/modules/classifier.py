@@ -16,7 +16,8 @@ from lightning_rnnattn.layers import LSTM, AttentionPooling, PoolingFactory, RNN
 from lightning_rnnattn.layers.class_output import ClassOutputFactory, MultiLabel, SingleLabel
 from lightning_rnnattn.layers.inputs import InputFactory, TokenEmbedding
 from lightning_rnnattn.modules.base import Loss
-from lightning_rnnattn.modules.labelling import Decisions, LabelModule, by_stage
+from lightning_rnnattn.modules.labelling import Decisions, LabelModule
+from lightning_rnnattn.modules.metrics import by_stage
 from lightning_rnnattn.modules.views import AttentionView, encoded
 from lightning_rnnattn.ops.cross_entropy import IGNORE
 from lightning_rnnattn.ops.masks import lengths_mask
@@ -59,6 +60,7 @@ class SequenceClassifier(LabelModule):
         torch.Size([3, 2])
     """
 
+    changeable = (*LabelModule.changeable, "penalty", "auroc")
     predict_attention = False
 
     def __init__(

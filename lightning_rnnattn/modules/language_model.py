@@ -18,7 +18,7 @@ from lightning_rnnattn.layers.dropout import LockedDropout
 from lightning_rnnattn.layers.inputs import InputFactory, TokenEmbedding
 from lightning_rnnattn.layers.past import Cache, Past
 from lightning_rnnattn.modules.base import Loss, SequenceModule
-from lightning_rnnattn.modules.metrics import BitsPerCharacter, LossMetric, Perplexity
+from lightning_rnnattn.modules.metrics import BitsPerCharacter, Perplexity, by_stage
 from lightning_rnnattn.modules.neural_cache import CacheEntries, NeuralCache
 from lightning_rnnattn.modules.views import AttentionView, encoded
 from lightning_rnnattn.modules.word_vectors import prepare_input
@@ -68,6 +68,16 @@ class LanguageModel(SequenceModule):
         torch.Size([2, 10, 65])
     """
 
+    changeable = (
+        *SequenceModule.changeable,
+        "dropout",
+        "locked_dropout",
+        "label_smoothing",
+        "activation_penalty",
+        "slowness_penalty",
+        "cache",
+    )
+
     def __init__(
         self,
         vocab_size: int,
@@ -105,7 +115,7 @@ class LanguageModel(SequenceModule):
         if tie_weights:
             self.output.weight = embedding.weight  # type: ignore[union-attr]
 
-        self.metrics = nn.ModuleDict({stage: nn.ModuleDict(self.build_metrics()) for stage in ("val", "test")})
+        self.character_metrics = by_stage(self.build_character_metrics)
         self._carried: dict[str, Past] = {}  # by stage, from batch to batch
         self._cached: dict[str, CacheEntries] = {}
 
@@ -121,9 +131,16 @@ class LanguageModel(SequenceModule):
         nn.init.zeros_(output.bias)
         return output
 
-    def build_metrics(self) -> dict[str, Metric]:
-        """Makes a stage's metrics; each is updated with (summed nats, number of tokens), ``bpc`` with characters."""
-        return {"loss": LossMetric(), "perplexity": Perplexity(), "bpc": BitsPerCharacter()}
+    def build_losses(self) -> dict[str, Metric]:
+        """See `SequenceModule.build_losses`."""
+        return {**super().build_losses(), "perplexity": Perplexity()}
+
+    def build_character_metrics(self) -> dict[str, Metric]:
+        """Makes a stage's metrics by character; each is updated with a batch's summed nats, and its characters.
+
+        They are left out where the tokenizer does not say how many characters a token stands for.
+        """
+        return {"bpc": BitsPerCharacter()}
 
     def forward(self, tokens: Tensor, past: Past | None = None, lengths: Tensor | None = None) -> tuple[Tensor, Past]:
         """Logits of the token that follows each position.
@@ -179,15 +196,16 @@ class LanguageModel(SequenceModule):
         """See `SequenceModule.dry_loss`."""
         tokens = torch.zeros(rows, length, dtype=torch.int64, device=self.device)
         features, _ = self.features(tokens)
-        return self.loss(features, tokens, torch.ones_like(tokens, dtype=torch.bool))
+        return self.loss(self._read_out(features), tokens, torch.ones_like(tokens, dtype=torch.bool))
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Updates the metrics of the validation set."""
-        self._evaluate(batch, "val")
-
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Updates the metrics of the test set."""
-        self._evaluate(batch, "test")
+    def evaluate(self, batch: Any, stage: str) -> None:
+        """See `SequenceModule.evaluate`: the loss by token, and by character."""
+        loss = self.step(batch, stage)
+        self.log_loss(loss, stage)
+        characters = None if self.tokenizer is None else self.tokenizer.num_chars
+        if characters is not None:
+            count = characters.to(loss.total.device)[batch.targets][batch.mask].sum()
+            self.log_metrics(self.character_metrics, stage, loss.total, count)
 
     def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
         """Log-probability of each token, by row: ``document``, ``tokens`` (ids) and ``log_probs`` (nats)."""
@@ -275,16 +293,3 @@ class LanguageModel(SequenceModule):
             entries = None if batch.is_first else self._cached.get(stage)
             log_probs, self._cached[stage] = self.cache.mix(log_probs, read, batch.targets, batch.mask, entries)
         return log_probs
-
-    def _evaluate(self, batch: Any, stage: str) -> None:
-        total, num_tokens = self.step(batch, stage)
-        metrics = self.metrics[stage]
-        characters = None if self.tokenizer is None else self.tokenizer.num_chars
-        for name, metric in metrics.items():  # type: ignore[operator]
-            if name != "bpc":
-                metric.update(total, num_tokens)
-            elif characters is None:
-                continue
-            else:
-                metric.update(total, characters.to(total.device)[batch.targets][batch.mask].sum())
-            self.log(f"{stage}_{name}", metric, prog_bar=name != "loss", batch_size=1)

@@ -1,9 +1,10 @@
 """Metrics of summed losses; torchmetrics adds them up over batches and ranks."""
 
 import math
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 
@@ -53,3 +54,8 @@ class BitsPerCharacter(LossMetric):
     def compute(self) -> Tensor:
         """Bits per character so far."""
         return super().compute() / math.log(2)
+
+
+def by_stage(build: Callable[[], dict[str, Metric]]) -> nn.ModuleDict:
+    """Metrics for each stage that is measured, by name."""
+    return nn.ModuleDict({stage: nn.ModuleDict(build()) for stage in ("val", "test")})

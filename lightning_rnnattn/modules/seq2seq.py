@@ -73,6 +73,8 @@ class Seq2Seq(Seq2SeqModule):
         torch.Size([2, 5, 70])
     """
 
+    changeable = (*Seq2SeqModule.changeable, "dropout", "label_smoothing")
+
     def __init__(
         self,
         source_vocab_size: int,

@@ -15,9 +15,8 @@ from torchmetrics import Metric
 
 from lightning_rnnattn.decoding import DecoderCache, Greedy, Hypothesis, Search
 from lightning_rnnattn.errors import UserError
-from lightning_rnnattn.modules.base import SequenceModule
-from lightning_rnnattn.modules.labelling import by_stage
-from lightning_rnnattn.modules.metrics import LossMetric, Perplexity
+from lightning_rnnattn.modules.base import Loss, SequenceModule
+from lightning_rnnattn.modules.metrics import Perplexity, by_stage
 from lightning_rnnattn.modules.tag_metrics import TokenAccuracy
 from lightning_rnnattn.modules.text_metrics import TextMetric
 from lightning_rnnattn.modules.views import AttentionView
@@ -54,6 +53,7 @@ class Seq2SeqModule(SequenceModule):
         UserError: if two text metrics have one name.
     """
 
+    changeable = (*SequenceModule.changeable, "search", "text_metrics")
     vocabularies = ("source_tokenizer", "target_tokenizer")
     source_tokenizer: Tokenizer | None
     target_tokenizer: Tokenizer | None
@@ -67,7 +67,6 @@ class Seq2SeqModule(SequenceModule):
     ) -> None:
         super().__init__(optimizer, lr_scheduler)
         self.search = search
-        self.losses = by_stage(lambda: {"loss": LossMetric(), "perplexity": Perplexity()})
         self.metrics = by_stage(self.build_metrics)
         self.text_metrics = by_stage(lambda: _by_name(make() for make in text_metrics))
 
@@ -108,6 +107,10 @@ class Seq2SeqModule(SequenceModule):
         Row t is where it looked to write the target's token t.
         """
 
+    def build_losses(self) -> dict[str, Metric]:
+        """See `SequenceModule.build_losses`."""
+        return {**super().build_losses(), "perplexity": Perplexity()}
+
     def build_metrics(self) -> dict[str, Metric]:
         """Makes a stage's metrics of tokens, each predicted from those before it as they should be.
 
@@ -116,13 +119,18 @@ class Seq2SeqModule(SequenceModule):
         """
         return {"accuracy": TokenAccuracy()}
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Updates the metrics of the validation set."""
-        self._evaluate(batch, "val")
-
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Updates the metrics of the test set."""
-        self._evaluate(batch, "test")
+    def evaluate(self, batch: Any, stage: str) -> None:
+        """See `SequenceModule.evaluate`: the loss, metrics of tokens, and where there are some, those of texts."""
+        loss, predicted, targets = self.teach(batch)
+        mask = targets != IGNORE
+        self.log_loss(Loss(loss, mask.sum()), stage)
+        self.log_metrics(self.metrics, stage, predicted, targets, mask, shown=())
+        if not self.text_metrics[stage]:
+            return
+        found = self.decode(batch.source.values, batch.source.lengths)
+        counted = [i for i, counts in enumerate(batch.counts.tolist()) if counts]
+        texts = [self.text(found[i][0].tokens) for i in counted]
+        self.log_metrics(self.text_metrics, stage, texts, [batch.texts[i].references for i in counted])
 
     def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
         """A dict for each row: ``index``, ``source``, the best ``text`` and its ``score``, and all in ``nbest``.
@@ -204,25 +212,6 @@ class Seq2SeqModule(SequenceModule):
         """The text of each id of rows (B, T) of ``lengths``."""
         tokenizer = self._tokenizer(name)
         return [tokenizer.tokens(row[:length]) for row, length in zip(ids.tolist(), lengths.tolist(), strict=False)]
-
-    def _evaluate(self, batch: Any, stage: str) -> None:
-        loss, predicted, targets = self.teach(batch)
-        mask = targets != IGNORE
-        for name, metric in self.losses[stage].items():  # type: ignore[operator]
-            metric.update(loss, mask.sum())
-            self.log(f"{stage}_{name}", metric, prog_bar=name != "loss", batch_size=1)
-        for name, metric in self.metrics[stage].items():  # type: ignore[operator]
-            metric.update(predicted, targets, mask)
-            self.log(f"{stage}_{name}", metric, batch_size=1)
-        if not self.text_metrics[stage]:
-            return
-        found = self.decode(batch.source.values, batch.source.lengths)
-        counted = [i for i, counts in enumerate(batch.counts.tolist()) if counts]
-        texts = [self.text(found[i][0].tokens) for i in counted]
-        references = [batch.texts[i].references for i in counted]
-        for name, metric in self.text_metrics[stage].items():  # type: ignore[operator]
-            metric.update(texts, references)
-            self.log(f"{stage}_{name}", metric, prog_bar=True, batch_size=1)
 
 
 def log_softmax(logits: Tensor) -> Tensor:

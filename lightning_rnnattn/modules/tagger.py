@@ -19,7 +19,8 @@ from lightning_rnnattn.layers.characters import CharacterFactory
 from lightning_rnnattn.layers.inputs import InputFactory, TokenEmbedding
 from lightning_rnnattn.layers.tag_output import SoftmaxOutput, TagOutputFactory
 from lightning_rnnattn.modules.base import Loss
-from lightning_rnnattn.modules.labelling import Decisions, LabelModule, by_stage
+from lightning_rnnattn.modules.labelling import Decisions, LabelModule
+from lightning_rnnattn.modules.metrics import by_stage
 from lightning_rnnattn.modules.schemes import LabelScheme
 from lightning_rnnattn.modules.tag_metrics import SentenceAccuracy, SpanF1, SpanPrecision, SpanRecall, TokenAccuracy
 from lightning_rnnattn.modules.views import AttentionView
@@ -164,7 +165,7 @@ class SequenceTagger(LabelModule):
         self.log_metrics(self.metrics, stage, predicted, batch.labels, mask)
         if self.scheme is not None:
             counts = count_spans(predicted, batch.labels, mask, _span_table(self.scheme, self.label_names))
-            self.log_metrics(self.span_metrics, stage, counts, shown="span_f1")
+            self.log_metrics(self.span_metrics, stage, counts, shown=("span_f1",))
         return Decisions(predicted=predicted, actual=batch.labels.masked_fill(~mask, IGNORE))
 
     def dry_loss(self, rows: int, length: int) -> Tensor:

@@ -263,6 +263,13 @@ def test_last_is_the_newest_earlier_run_of_this_model(fit, fails, small, caplog)
     )
 
 
+def test_last_goes_on_where_only_what_may_change_does(fit, small):
+    changed = ["--model.locked_dropout=0.1", "--model.slowness_penalty=0.5", "--model.cache=NeuralCache"]
+    fit(*small)
+    fit(*small, *changed, "--ckpt_path=last", "--trainer.max_steps=3")
+    assert torch.load("runs/version_1/checkpoints/last.ckpt", weights_only=True)["global_step"] == 3
+
+
 def test_last_passes_over_what_it_cannot_use(workdir, fit, fails, small, caplog):
     dot = [*small, "--model.attention=Attention", "--model.attention.window=4", "--model.attention.score=DotScore"]
     fit(*dot, "--model.optimizer=SGD", "--model.optimizer.lr=0.1")
