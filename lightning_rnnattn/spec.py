@@ -13,6 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from lightning_rnnattn.errors import UserError
 
+_RESERVED = ("_class_path", "_instantiator")
+
 
 @runtime_checkable
 class DescribesItself(Protocol):
@@ -68,6 +70,15 @@ def spec(value: Any, name: str) -> Any:
     )
 
 
+def record(cls: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What Lightning is to record of an instance: what its class is, and plain arguments; see `recorded`."""
+    return {
+        "_class_path": class_path(cls),
+        "_instantiator": "lightning.pytorch.cli.instantiate_module",
+        **{name: value for name, value in arguments.items() if name not in _RESERVED},
+    }
+
+
 def recorded(hparams: Mapping[str, Any]) -> dict[str, Any] | None:
     """What Lightning recorded of an instance, ``{"_class_path", "_instantiator", **arguments}``, as YAML has it.
 
@@ -76,7 +87,7 @@ def recorded(hparams: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     if "_class_path" not in hparams:
         return None
-    arguments = {name: value for name, value in hparams.items() if name not in ("_class_path", "_instantiator")}
+    arguments = {name: value for name, value in hparams.items() if name not in _RESERVED}
     return {"class_path": hparams["_class_path"], "init_args": arguments}
 
 

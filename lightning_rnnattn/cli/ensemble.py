@@ -69,7 +69,8 @@ def _checkpoint(ensemble: Any, first: dict[str, Any]) -> dict[str, Any]:
         ensemble: the model.
         first: the checkpoint of its first member, whose data it takes; search and metrics are that member's, too.
     """
-    settings = {name: ensemble.members[0].hparams[name] for name in ("search", "text_metrics")}
+    own = ensemble.members[0].hparams
+    settings = {name: own[name] for name in ("search", "text_metrics") if name in own}
     kept = ("datamodule_hyper_parameters", "vocabularies", "pytorch-lightning_version", "epoch", "global_step")
     return {
         "state_dict": ensemble.state_dict(),

@@ -1,20 +1,21 @@
 """Batches of examples of like lengths, shared among processes and resumed in mid-epoch."""
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import count
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lightning_rnnattn.data.epochs import EpochBatches
 from lightning_rnnattn.errors import UserError
 
 Collate = Callable[[Sequence[int], bool], Any]
 """Makes the batch of some examples; the flag says whether they count."""
 
 
-class LengthBatches:
-    """The batches of N examples, for one of ``world_size`` processes.
+class LengthBatches(EpochBatches):
+    """The batches of N examples, for one of ``world_size`` processes; see `EpochBatches`.
 
     Examples are sorted by length, equals in random order, and cut into batches (pairs by the first of their lengths,
     equals by the next). Batches that are neighbours in length are dealt to the processes together, so that no process
@@ -22,10 +23,6 @@ class LengthBatches:
     otherwise the order is fixed, and equals stay as they were. A process without a batch in the last group repeats an
     example that does not count. So each example counts once, and every process has the same number of batches and takes
     part in every collective.
-
-    It is iterated once per epoch. :meth:`state_dict` is the place within the epoch, counted in batches *given out*;
-    Lightning saves it in checkpoints and goes on from there. (A torch DataLoader would add nothing but copies between
-    processes to the slicing of arrays, and Lightning would change its sampler.)
 
     Args:
         lengths: (N,) what an example costs, its length as a rule; (N, K) where it has several.
@@ -37,11 +34,6 @@ class LengthBatches:
         seed: what the order is drawn from.
         rank: this process.
         world_size: how many processes share the examples.
-
-    Attributes:
-        epoch_batches: how many batches are taken in an epoch where it is cut short (``limit_train_batches``), or None:
-            a state saved there begins the next epoch.
-        epoch: says which epoch begins, for the order; where nothing else is set, iterations are counted.
 
     Raises:
         UserError: if there is no example, or no limit.
@@ -59,62 +51,38 @@ class LengthBatches:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        super().__init__()
         self._lengths = np.asarray(lengths, dtype=np.int64)
         if not len(self._lengths):
             raise UserError("there are no examples: at least one is needed")
         self._keys = self._lengths.reshape(len(self._lengths), -1).T
         if batch_size is None and max_tokens is None:
-            raise UserError("data.batch_size and data.max_tokens are both null: give at least one of them")
+            raise UserError("batch_size and max_tokens are both null: give at least one of them")
         self._collate = collate
         self._most, self._max_tokens = batch_size, max_tokens
         self._shuffle, self._seed = shuffle, seed
         self._rank, self._world_size = rank, world_size
         self._count = len(self._cut(self._sorted(np.arange(len(self._lengths)))))
-        self.epoch_batches: int | None = None
-        self.epoch: Callable[[], int] = count().__next__
-        self._position = 0
-        self._resumed = 0
 
     def __len__(self) -> int:
         return -(-self._count // self._world_size)
 
-    def __iter__(self) -> Iterator[Any]:
-        # A generator: what was loaded is used up by the first batch asked for, however many iterators are made before.
-        first, self._resumed = self._resumed, 0
-        for position, indices in enumerate(self._shares()):
-            if position >= first:
-                self._position = position + 1
-                yield self._collate(indices or [0], bool(indices))
-
-    def state_dict(self) -> dict[str, Any]:
-        """The place within the epoch, and the layout that it refers to."""
-        end = min(len(self), self.epoch_batches or len(self))
-        return {"position": self._position % end, "layout": self._layout}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next epoch begin where :meth:`state_dict` was taken.
-
-        Raises:
-            UserError: if that was in the middle of an epoch over other examples, or among other processes.
-        """
-        position = state["position"]
-        if position and state["layout"] != self._layout:
-            names = ("examples", "positions", "batch_size", "max_tokens", "seed", "process(es)")
-            differ = [
-                f"{was} {name}, now {now}"
-                for name, was, now in zip(names, state["layout"], self._layout, strict=True)
-                if was != now
-            ]
-            raise UserError(
-                f"the checkpoint is from the middle of an epoch (batch {position}) over other batches"
-                f" ({'; '.join(differ)}): resume with the same, or from a checkpoint of an epoch's end"
-            )
-        self._resumed = self._position = position
+    def batches(self, first: int) -> Iterator[Any]:
+        """See `EpochBatches.batches`."""
+        for indices in islice(self._shares(), first, None):
+            yield self._collate(indices or [0], bool(indices))
 
     @property
-    def _layout(self) -> list[int | None]:
-        total = int(self._lengths.sum())
-        return [len(self._lengths), total, self._most, self._max_tokens, self._seed, self._world_size]
+    def layout(self) -> Mapping[str, Any]:
+        """See `EpochBatches.layout`."""
+        return {
+            "examples": len(self._lengths),
+            "positions": int(self._lengths.sum()),
+            "batch_size": self._most,
+            "max_tokens": self._max_tokens,
+            "seed": self._seed,
+            "process(es)": self._world_size,
+        }
 
     def _shares(self) -> Iterator[list[int]]:
         """The examples of this process' batches; of a batch that does not count, none."""

@@ -2,14 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from lightning_rnnattn.data.base import SharedDataModule
 from lightning_rnnattn.data.bucketing import LengthBatches
-from lightning_rnnattn.data.recorded import RecordedDataModule
 from lightning_rnnattn.errors import UserError
 
 Split = Literal["train", "val", "test", "predict"]
@@ -33,7 +32,7 @@ class Examples(Protocol):
         """
 
 
-class ExampleDataModule(RecordedDataModule, ABC):
+class ExampleDataModule(SharedDataModule, ABC):
     """The base of data modules with separate examples. A subclass says where they come from and how they are encoded.
 
     Validation examples are a split of their own, or are drawn from those of training: which ones depends on the number
@@ -156,11 +155,7 @@ class ExampleDataModule(RecordedDataModule, ABC):
         """The training examples, in another order each epoch; in order where a few batches are to be overfitted."""
         trainer = self.trainer
         batches = self._batches("train", self.batch_size, shuffle=not (trainer and trainer.overfit_batches))  # type: ignore[attr-defined]
-        if trainer is not None:
-            # Asked when an epoch begins: what is resumed at an epoch's end loads no state.
-            batches.epoch = partial(getattr, trainer, "current_epoch")  # no lambda: it can be pickled
-            limit = trainer.limit_train_batches
-            batches.epoch_batches = limit if isinstance(limit, int) else int(limit * len(batches))
+        batches.follow(trainer)
         return batches
 
     def val_dataloader(self) -> LengthBatches | list[LengthBatches]:

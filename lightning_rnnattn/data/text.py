@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from lightning_rnnattn.data.base import SharedDataModule
 from lightning_rnnattn.data.cache import default_cache_dir
 from lightning_rnnattn.data.corpus import Corpus, FileCorpus, HubCorpus, Part
 from lightning_rnnattn.data.documents import Document, DocumentBatches
 from lightning_rnnattn.data.files import find_files
-from lightning_rnnattn.data.recorded import RecordedDataModule
 from lightning_rnnattn.data.streams import TokenArray, token_array, train_tokenizer
 from lightning_rnnattn.data.tokens import TokenBatches
 from lightning_rnnattn.errors import UserError
@@ -17,7 +17,7 @@ from lightning_rnnattn.tokenizers import CharTokenizer, Tokenizer, TokenizerSpec
 Split = Literal["train", "val", "test"]
 
 
-class TextDataModule(RecordedDataModule):
+class TextDataModule(SharedDataModule):
     """Text files, or a data set of the HF hub, as contiguous streams of tokens.
 
     Files are UTF-8, plain or gzip; several are read one after the other as one stream. Validation and test data are
@@ -162,10 +162,7 @@ class TextDataModule(RecordedDataModule):
     def train_dataloader(self) -> TokenBatches:
         """The training stream from its beginning."""
         batches = self._batches("train", self.batch_size, self.seq_len_std)
-        if (trainer := self.trainer) is not None:
-            batches.epoch = lambda: trainer.current_epoch
-            limit = trainer.limit_train_batches
-            batches.epoch_batches = limit if isinstance(limit, int) else int(limit * len(batches))
+        batches.follow(self.trainer)
         return batches
 
     def val_dataloader(self) -> TokenBatches | list[TokenBatches]:

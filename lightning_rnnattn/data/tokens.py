@@ -1,13 +1,14 @@
 """Batches from one long stream of tokens, so that a model can carry its state from batch to batch."""
 
-from collections.abc import Callable, Iterator
-from itertools import accumulate
+from collections.abc import Iterator, Mapping
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_rnnattn.data.epochs import EpochBatches
 from lightning_rnnattn.data.streams import TokenArray
 from lightning_rnnattn.errors import UserError
 
@@ -32,17 +33,13 @@ class TokenBatch(NamedTuple):
     documents: list[str] | None = None
 
 
-class TokenBatches:
-    """The batches of a stream of N tokens, for one of ``world_size`` processes.
+class TokenBatches(EpochBatches):
+    """The batches of a stream of N tokens, for one of ``world_size`` processes; see `EpochBatches`.
 
     The N - 1 pairs of a token and its successor are cut into R = ``batch_size * world_size`` contiguous rows whose
     lengths differ by at most one, longer rows first, and the rows into chunks of ``seq_len``, or of lengths that vary
     around it (`chunk_lengths`). Process r has the rows from ``r * batch_size`` on. So each pair is visited once in an
     epoch, every process has the same number of batches, and what is masked is at most the last column of the last one.
-
-    It is iterated once per epoch. :meth:`state_dict` is the place within the epoch, counted in batches *given out*;
-    Lightning saves it in checkpoints and goes on from there. (A torch DataLoader would add nothing but copies between
-    processes to the slicing of a memory map, and Lightning would change its sampler.)
 
     Args:
         tokens: (N,) integers; a memory map is read as it is needed.
@@ -52,11 +49,6 @@ class TokenBatches:
             so that the number of batches stays; all processes have the same order.
         rank: this process.
         world_size: how many processes share the stream.
-
-    Attributes:
-        epoch_batches: how many batches are taken in an epoch where it is cut short (``limit_train_batches``), or None:
-            a state saved there begins the next epoch.
-        epoch: says which epoch begins, for the order of lengths; 0 where nothing else is set.
 
     Raises:
         UserError: if there are fewer than two tokens.
@@ -72,56 +64,36 @@ class TokenBatches:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        super().__init__()
         if len(tokens) < 2:
             raise UserError(f"the text has {len(tokens)} token(s): at least 2 are needed to predict one from another")
         self.tokens, self.seq_len = tokens, seq_len
         rows = batch_size * world_size
-        self._layout = [len(tokens), rows, seq_len, seq_len_std]
+        self._layout = {
+            "tokens": len(tokens),
+            "rows (batch_size times processes)": rows,
+            "seq_len": seq_len,
+            "seq_len_std": seq_len_std,
+        }
         shortest, longer = divmod(len(tokens) - 1, rows)
         row = np.arange(rank * batch_size, (rank + 1) * batch_size)
         self._starts = row * shortest + np.minimum(row, longer)
         self._lengths = shortest + (row < longer)
         self._steps = shortest + (longer > 0)
         self._chunks = chunk_lengths(self._steps, seq_len, seq_len_std)
-        self.epoch_batches: int | None = None
-        self._resumed = 0
-        self._position = 0
-        self.epoch: Callable[[], int] = int
 
     def __len__(self) -> int:
         return len(self._chunks)
 
-    def __iter__(self) -> Iterator[TokenBatch]:
-        # A generator: what was loaded is used up by the first batch asked for, however many iterators are made before.
-        first, self._resumed = self._resumed, 0
-        ends = self._ends()
-        for position in range(first, len(self)):
-            self._position = position + 1
-            yield self._batch(ends[position], ends[position + 1])
+    def batches(self, first: int) -> Iterator[TokenBatch]:
+        """See `EpochBatches.batches`."""
+        for begin, end in pairwise(self._ends()[first:]):
+            yield self._batch(begin, end)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The place within the epoch, and the layout that it refers to."""
-        end = min(len(self), self.epoch_batches or len(self))
-        return {"position": self._position % end, "layout": self._layout}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next epoch begin where :meth:`state_dict` was taken.
-
-        Raises:
-            UserError: if that was in the middle of an epoch over other streams.
-        """
-        position = state["position"]
-        if position and state["layout"] != self._layout:
-            names = ("tokens", "rows (batch_size times processes)", "seq_len", "seq_len_std")
-            was, now = (
-                ", ".join(f"{value} {name}" for name, value in zip(names, layout, strict=True))
-                for layout in (state["layout"], self._layout)
-            )
-            raise UserError(
-                f"the checkpoint is from the middle of an epoch (batch {position}) over {was}; now there are {now}:"
-                " resume with the same, or from a checkpoint of an epoch's end"
-            )
-        self._resumed = self._position = position
+    @property
+    def layout(self) -> Mapping[str, Any]:
+        """See `EpochBatches.layout`."""
+        return self._layout
 
     def _ends(self) -> list[int]:
         """Where the batches of the epoch end, after a zero; what the last one has left stays at the end."""

@@ -32,7 +32,7 @@ def write_language_model(model: LanguageModel, folder: Path) -> None:
         logits, after = model.decode_step(tokens, rebuild(cache, iter(tensors)))
         return [logits, *leaves(after).values()]
 
-    tokens = torch.arange(_BATCH) % model.hparams["vocab_size"]
+    tokens = torch.arange(_BATCH) % model.output.out_features
     outputs = ["logits", *(f"next.{name}" for name in state)]
     write_graph(folder / "step.onnx", model, step, {"tokens": tokens, **state}, outputs, {_BATCH: "batch"})
 
@@ -46,7 +46,7 @@ def check_language_model(model: LanguageModel, folder: Path, batch_size: int = 4
     """
     step = Graph(folder / "step.onnx")
     length = model.core.window + 3
-    tokens = torch.arange(batch_size * length).view(batch_size, length) % model.hparams["vocab_size"]
+    tokens = torch.arange(batch_size * length).view(batch_size, length) % model.output.out_features
     wanted, _ = model(tokens)
     carried = {name: torch.zeros_like(x) for name, x in leaves(empty_cache(model, batch_size), "state").items()}
     for t in range(length):

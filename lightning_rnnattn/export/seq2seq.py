@@ -80,11 +80,11 @@ def check_seq2seq(model: Seq2Seq, folder: Path, batch_size: int = 4, source_leng
 
 def _source(model: Seq2Seq, batch_size: int, length: int) -> tuple[Tensor, Tensor]:
     """Sources of different lengths, the last the longest."""
-    vocab_size: int = model.hparams["source_vocab_size"]
+    vocab_size = model.source_embedding.num_embeddings
     source = torch.arange(batch_size * length).view(batch_size, length) % vocab_size
     return source, torch.arange(length, length - batch_size, -1).clamp(min=1).flip(0)
 
 
 def _tokens(model: Seq2Seq, batch_size: int, num_hypotheses: int) -> Tensor:
     tokens = torch.arange(batch_size * num_hypotheses).view(batch_size, num_hypotheses)
-    return tokens % model.hparams["target_vocab_size"]
+    return tokens % model.output.out_features

@@ -19,7 +19,8 @@ from lightning_rnnattn.layers import Penalized
 from lightning_rnnattn.modules.metrics import LossMetric, by_stage
 from lightning_rnnattn.modules.rng import collect_rng, set_rng
 from lightning_rnnattn.modules.sharding import shard
-from lightning_rnnattn.spec import class_path, recorded, spec
+from lightning_rnnattn.recording import Recorded
+from lightning_rnnattn.spec import record, recorded, spec
 from lightning_rnnattn.tokenizers import Tokenizer
 
 Made = TypeVar("Made")
@@ -39,13 +40,14 @@ class Loss(NamedTuple):
     weight: Tensor
 
 
-class SequenceModule(L.LightningModule, ABC):
+class SequenceModule(Recorded, L.LightningModule, ABC):
     """Base of the package's LightningModules: optimisation, self-describing checkpoints, losses right under DDP.
 
     A subclass implements `step`; training, validation and test follow, with ``train_loss``, ``val_loss`` and
     ``test_loss``. To measure more, it overrides `evaluate`. Its ``__init__`` may take plain data, classes and
-    ``functools.partial`` of classes: they are recorded in the checkpoint as plain data, from Python and the command
-    line alike, and `lightning_rnnattn.load` makes the module again from them.
+    ``functools.partial`` of classes, and hand to the base what it likes: its own arguments are recorded in the
+    checkpoint as plain data, from Python and the command line alike, and `lightning_rnnattn.load` makes the module
+    again from them.
 
     Args:
         optimizer: makes the optimizer from the parameters; AdamW with torch's defaults where None.
@@ -74,7 +76,7 @@ class SequenceModule(L.LightningModule, ABC):
             setattr(self, name, None)
         self.losses = by_stage(self.build_losses)
         self._ranks: list[dict[str, Any]] = []
-        self.save_hyperparameters()  # collects the arguments of every __init__ up the stack, subclasses' included
+        self.save_hyperparameters()
 
     @abstractmethod
     def step(self, batch: Any, stage: str) -> Loss:
@@ -273,12 +275,13 @@ class SequenceModule(L.LightningModule, ABC):
         self._ranks = []
 
     def _set_hparams(self, hp: Any) -> None:
-        # The one place that every way of recording arguments passes. From the command line they are plain already; from
-        # Python, classes and partials would be pickled into the checkpoint.
-        plain = {name: spec(value, name) for name, value in dict(hp).items()}
-        plain["_class_path"] = class_path(type(self))
-        plain["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
-        super()._set_hparams(plain)
+        # The one place that every way of recording arguments passes, a subclass's save_hyperparameters(), too. From the
+        # command line they are plain already; what Lightning collects in Python would be pickled into the checkpoint.
+        arguments = self.take_arguments()
+        if "_class_path" in hp:
+            arguments = hp
+        if arguments is not None:
+            super()._set_hparams(record(type(self), {name: spec(value, name) for name, value in arguments.items()}))
 
 
 def saved_vocabularies(checkpoint: Mapping[str, Any]) -> dict[str, Vocabulary]:

@@ -125,7 +125,7 @@ def test_an_epoch_that_is_cut_short_ends_there():
 def test_nothing_and_no_limit_are_refused():
     with pytest.raises(UserError, match="no examples"):
         batches([], batch_size=1)
-    with pytest.raises(UserError, match=r"data.batch_size and data.max_tokens"):
+    with pytest.raises(UserError, match=r"batch_size and max_tokens"):
         batches([1])
 
 

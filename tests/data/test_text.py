@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.cli import LightningCLI
 
-from lightning_rnnattn.data import DocumentBatches, TextDataModule, TinyShakespeare, TokenBatches
+from lightning_rnnattn.data import DocumentBatches, RecordedDataModule, TextDataModule, TinyShakespeare, TokenBatches
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.tokenizers import BPETokenizer, CharTokenizer, TokenizerFile, TokenizerSpec, WordTokenizer
 
@@ -192,6 +192,29 @@ def checkpoint(tmp_path, data):
     trainer.fit(Toy(), data)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     return torch.load(tmp_path / "last.ckpt", weights_only=True)["datamodule_hyper_parameters"]
+
+
+class Own(RecordedDataModule):
+    """A user's: its data are made in `setup`, and it has none to validate on."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size
+
+    def setup(self, stage):
+        self.tokens = torch.arange(self.size).numpy() % 5
+
+    def train_dataloader(self):
+        return TokenBatches(self.tokens, 2, 4)
+
+
+def test_a_data_module_of_one_s_own_may_make_its_data_in_setup(tmp_path):
+    recorded = checkpoint(tmp_path, Own(30))
+    assert recorded == {
+        "_class_path": f"{__name__}.Own",
+        "_instantiator": "lightning.pytorch.cli.instantiate_module",
+        "size": 30,
+    }
 
 
 def test_made_in_python_or_by_the_command_line_it_is_recorded_alike(files, tmp_path):

@@ -35,6 +35,14 @@ from lightning_rnnattn import (
 from lightning_rnnattn.export.graphs import Graph
 from lightning_rnnattn.export.onnx import check, write
 
+
+class Fixed(LanguageModel):
+    """A subclass whose arguments do not name the vocabulary's size."""
+
+    def __init__(self) -> None:
+        super().__init__(11, partial(TokenEmbedding, embedding_size=4), rnn=partial(GRU, hidden_size=6))
+
+
 TRANSLATORS = {
     "Bahdanau, GRU": {
         "encoder": partial(GRU, hidden_size=6, bidirectional=True),
@@ -110,6 +118,11 @@ def test_language_model(name, tmp_path):
     write(model, tmp_path)
     check(model, tmp_path)
     check(model, tmp_path, batch_size=1)
+
+
+def test_a_model_whose_arguments_do_not_name_its_vocabulary(tmp_path):
+    write(model := Fixed().eval(), tmp_path)
+    check(model, tmp_path)
 
 
 def test_a_graph_says_what_goes_in_and_out(tmp_path):

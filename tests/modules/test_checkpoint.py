@@ -39,6 +39,21 @@ class Mine(LanguageModel):
         self.save_hyperparameters()
 
 
+class Fixed(LanguageModel):
+    """One that leaves its parent's arguments to nobody."""
+
+    def __init__(self, vocab_size: int, size: int = 4):
+        super().__init__(vocab_size, INPUT, rnn=partial(GRU, hidden_size=size), dropout=0.3)
+
+
+class Partly(LanguageModel):
+    """One that fixes some, and keeps hyper-parameters as Lightning's users do."""
+
+    def __init__(self, vocab_size: int, size: int = 4, **options: Any):
+        super().__init__(vocab_size, INPUT, rnn=partial(GRU, hidden_size=size), dropout=0.3, **options)
+        self.save_hyperparameters()
+
+
 @pytest.fixture
 def data(tmp_path):
     (tmp_path / "text.txt").write_text("to be or not to be, that is the question\n" * 20)
@@ -107,6 +122,18 @@ def test_a_subclass_loads_as_itself(tmp_path, data):
     assert loaded.extra == 7
     assert isinstance(loaded.core.attention.score, DotScore)
     assert loaded.core.attention.window == 3
+
+
+@pytest.mark.parametrize("made", [Fixed, partial(Partly, label_smoothing=0.1, optimizer=torch.optim.SGD)])
+def test_a_subclass_may_fix_arguments_of_its_parent(tmp_path, data, made):
+    model = made(data.vocab_size, size=6)
+    loaded = load(saved(model, data, tmp_path / "mine.ckpt"))
+    assert type(loaded) is type(model)
+    assert loaded.rnn.hidden_size == 6
+    assert loaded.dropout[0].p == 0.3
+    assert loaded.label_smoothing == model.label_smoothing
+    tokens = torch.randint(data.vocab_size, (2, 12))
+    assert torch.equal(loaded(tokens)[0], model.eval()(tokens)[0])
 
 
 @pytest.mark.parametrize("bad", [lambda n: GRU(n, 8), GRU(4, 8)])
