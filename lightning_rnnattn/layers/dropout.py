@@ -6,6 +6,8 @@ Letters: B batch, T time, D features.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_rnnattn.errors import UserError
+
 
 class LockedDropout(nn.Module):
     """Dropout with one mask for all steps of a sequence (variational dropout; Gal and Ghahramani 2016).
@@ -46,7 +48,14 @@ def dropped_weights(kernel: nn.Module, p: float) -> dict[str, Tensor]:
 
     Returns:
         What takes the place of parameters, by their names; nothing where p is 0.
+
+    Raises:
+        UserError: if the recurrent weights are no parameters.
     """
     if not p:
         return {}
-    return {name: F.dropout(weight, p) for name, weight in kernel.named_parameters() if name.startswith("weight_hh_l")}
+    parameters = dict(kernel.named_parameters())
+    names = [name for name in kernel._flat_weights_names if name.startswith("weight_hh_l")]  # type: ignore[union-attr]
+    if made := [name for name in names if name not in parameters]:
+        raise UserError(f"weight_dropout: {made[0]} is made of others (pruned, normalised): undo that, or drop none")
+    return {name: F.dropout(parameters[name], p) for name in names}

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from lightning_rnnattn.errors import require_probability
 from lightning_rnnattn.layers.dropout import dropped_weights
-from lightning_rnnattn.layers.packed import WEIGHTS, compiles, run_compiled, run_packed
+from lightning_rnnattn.layers.packed import WEIGHTS, compiles, is_plain, run_compiled, run_packed
 from lightning_rnnattn.layers.rnn import StackedRNN, State
 from lightning_rnnattn.layers.steps import GRUSteps, KernelSteps, LayerSteps, LSTMSteps, ReLUSteps, Steps, TanhSteps
 
@@ -64,7 +64,7 @@ class KernelRNN(StackedRNN):
         def call(inputs: Tensor | PackedSequence, state: State | None) -> Any:
             return functional_call(kernel, dropped, (inputs, state)) if dropped else kernel(inputs, state)
 
-        if lengths is None or int(lengths.min()) == x.shape[1]:
+        if lengths is None or not len(x) or int(lengths.min()) == x.shape[1]:
             return call(x, state)
         weights, lengths = {**dict(kernel.named_parameters()), **dropped}, lengths.cpu()
         if compiles(kernel, weights, x, state, lengths):
@@ -72,8 +72,8 @@ class KernelRNN(StackedRNN):
         return run_packed(call, x, state, lengths)
 
     def steps(self, known: Tensor) -> Steps:
-        """See `RNN.steps`; from the weights, where all layers have one size and direction."""
-        if self.bidirectional or len(set(self.hidden_sizes)) > 1:
+        """See `RNN.steps`; from the weights, where all layers have one size and direction, and nothing else is read."""
+        if self.bidirectional or len(set(self.hidden_sizes)) > 1 or not all(map(is_plain, self.kernels)):
             return super().steps(known)
         p = self.weight_dropout if self.training else 0.0
         weights = []

@@ -35,21 +35,25 @@ def run_packed(call: Call, x: Tensor, state: State | None, lengths: Tensor) -> t
     return output, after
 
 
+def is_plain(kernel: nn.Module) -> bool:
+    """Whether its parameters are all that a call reads: no hook runs, and none is pruned, normalised or the like."""
+    hooks = kernel._forward_hooks or kernel._forward_pre_hooks
+    return not hooks and {name for name, _ in kernel.named_parameters()} == {*kernel._flat_weights_names}  # type: ignore[misc]
+
+
 def compiles(
     kernel: nn.RNNBase, weights: Mapping[str, Tensor], x: Tensor, state: State | None, lengths: Tensor
 ) -> bool:
     """Whether `run_compiled` serves; what does not fit is left to torch's own errors. For the arguments see there."""
     if not serves(x, list(weights.values())):
         return False  # asked first, since in a trace sizes are no numbers
-    # Hooks want a call; and where weights are pruned or normalised, they are no parameters.
-    plain = not (kernel._forward_hooks or kernel._forward_pre_hooks) and {*weights} == {*kernel._flat_weights_names}
     fits = int(lengths.max()) <= x.shape[1] and x.shape[-1] == kernel.input_size
     if state is not None:
         parts = (state,) if isinstance(state, Tensor) else state
         shape = kernel.num_layers * (1 + kernel.bidirectional), len(x), kernel.hidden_size
         fits &= isinstance(state, tuple) == (kernel.mode == "LSTM")
         fits &= all(part.shape == shape and part.device == x.device for part in parts)
-    return plain and fits
+    return fits and is_plain(kernel)
 
 
 def run_compiled(

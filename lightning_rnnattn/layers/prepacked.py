@@ -22,7 +22,8 @@ class Prepacked(AbstractContextManager["Prepacked"]):
     The context can be entered again and again.
 
     Gradients, autocast, traces and other dtypes take a layer as it is; so does a build of torch without oneDNN, and a
-    weight that has changed since. A layer must not be copied meanwhile.
+    weight that has changed since (not by way of ``.data``, which torch keeps no count of). A layer must not be copied
+    meanwhile.
 
     Args:
         model: the module whose ``nn.Linear`` layers are meant. What is no module has none.

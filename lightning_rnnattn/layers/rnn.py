@@ -15,6 +15,7 @@ from lightning_rnnattn.errors import require_positive, require_probability
 from lightning_rnnattn.layers.dropout import LockedDropout
 from lightning_rnnattn.layers.steps import CallSteps, Steps
 from lightning_rnnattn.ops.masks import lengths_mask
+from lightning_rnnattn.ops.native import traced
 
 State = Tensor | tuple[Tensor, Tensor]
 """A recurrent network's state in torch's layout: (L, B, hidden_size), or for the LSTM a pair (h, c) of such."""
@@ -151,7 +152,13 @@ class StackedRNN(RNN):
         return F.dropout(self.norms[i](x), self.dropout, self.training)
 
     def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
-        """See `RNN.forward`."""
+        """See `RNN.forward`.
+
+        Raises:
+            ValueError: if lengths or state are not of this batch and stack.
+        """
+        if not traced():  # where sizes are no numbers
+            self._check(x, state, lengths)
         if len(self.kernels) == 1 and not self.residual:
             return self.run(self.kernels[0], x, state, lengths)
         if lengths is not None:  # a residual would carry the padding to the output
@@ -164,6 +171,16 @@ class StackedRNN(RNN):
             x = output + x if self.residual and output.shape == x.shape else output
             states.append(map_state(lambda s: F.pad(s, (0, self.hidden_size - s.shape[-1])), after))
         return x, map_state(lambda *layers: torch.cat(layers), *states)
+
+    def _check(self, x: Tensor, state: State | None, lengths: Tensor | None) -> None:
+        if lengths is not None and lengths.shape != x.shape[:1]:
+            raise ValueError(
+                f"lengths are {tuple(lengths.shape)}, and the batch has {len(x)} sequences: give one of each"
+            )
+        for part in () if state is None else (state,) if isinstance(state, Tensor) else state:
+            expected = self.num_layers * self.directions, len(x), self.hidden_size
+            if part.shape != expected:
+                raise ValueError(f"a state of {tuple(part.shape)}: this network's for such a batch is {expected}")
 
     def _of_layer(self, i: int, state: Tensor) -> Tensor:
         return state[i * self.directions : (i + 1) * self.directions, :, : self.hidden_sizes[i]].contiguous()

@@ -67,12 +67,17 @@ class ZoneoutLSTM(StackedRNN):
         """One layer, both directions; see `StackedRNN.run`."""
         assert isinstance(kernel, nn.ModuleList)
         real = None if lengths is None else lengths_mask(lengths, x.shape[1]).to(x.device).unsqueeze(-1)
+        if real is not None:
+            x = x.masked_fill(~real, 0.0)  # the padding may hold anything
         outputs, hidden, cell = [], [], []
         for i, direction in enumerate(kernel):
             assert isinstance(direction, Direction)
             size = direction.hidden_size
-            h, c = (x.new_zeros(len(x), size),) * 2 if state is None else (state[0][i], state[1][i])
-            keep_h, keep_c = self._keep(self.zoneout, x, size), self._keep(self.cell_zoneout, x, size)
+            # Under autocast inputs may be in half precision; gates, with their bias, are not.
+            dtype = torch.promote_types(x.dtype, direction.bias.dtype)
+            zeros = x.new_zeros(len(x), size)
+            h, c = (part.to(dtype) for part in ((zeros, zeros) if state is None else (state[0][i], state[1][i])))
+            keep_h, keep_c = (self._keep(p, h, x.shape[1]) for p in (self.zoneout, self.cell_zoneout))
             # Past the end the state stays: backwards the padding comes first, and changes nothing.
             inputs, mask = (x.flip(1), None if real is None else real.flip(1)) if i else (x, real)
             output, h, c = direction(inputs, h, c, keep_h, keep_c, mask)
@@ -82,9 +87,9 @@ class ZoneoutLSTM(StackedRNN):
         output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
         return output if real is None else output * real, (torch.stack(hidden), torch.stack(cell))
 
-    def _keep(self, p: float, x: Tensor, hidden_size: int) -> Tensor:
-        """Which share of the state is kept, (B, T, H) in training."""
-        keep = x.new_full((*x.shape[:2], hidden_size), p)
+    def _keep(self, p: float, state: Tensor, num_steps: int) -> Tensor:
+        """Which share of a state (B, H) is kept at each step, (B, T, H)."""
+        keep = state.new_full((len(state), num_steps, state.shape[-1]), p)
         return torch.bernoulli(keep) if self.training and p else keep
 
 

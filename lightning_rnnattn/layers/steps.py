@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from lightning_rnnattn.ops.once import differentiable_once
 from lightning_rnnattn.ops.recurrent import gru_cell, lstm_cell
 
 if TYPE_CHECKING:
@@ -117,11 +117,13 @@ class Product:
 
     def __init__(self, shares: Tensor, *weights: Tensor) -> None:
         self._inputs: list[Tensor] | None = None
+        self._whole: Tensor | None = None
         if len(shares) > 1:  # joining them costs more than one product saves
             weights = (torch.cat(weights, dim=1),) if len(weights) > 1 else weights
             # A compiler would take the list for what it is now: empty.
             if torch.is_grad_enabled() and weights[0].requires_grad and not torch.compiler.is_compiling():
                 self._inputs = []
+                self._whole = weights[0]
                 shares = _GatherGradient.apply(shares, weights[0], self._inputs)
                 weights = (weights[0].detach(),)
             weights = (_as_multiplied(weights[0]),)
@@ -131,9 +133,10 @@ class Product:
         """(N, U_i) each to (N, G)."""
         if len(inputs) > len(self._weights):
             inputs = (torch.cat(inputs, dim=-1),)
-        if self._inputs is not None:
-            self._inputs.append(inputs[0].detach())
         total = self._shares[t]
+        if self._inputs is not None and self._whole is not None:
+            self._inputs.append(inputs[0].detach())
+            return _AddProduct.apply(total, inputs[0], self._weights[0], self._whole)
         for u, weight in zip(inputs, self._weights, strict=True):
             total = torch.addmm(total, u, weight)
         return total
@@ -147,6 +150,25 @@ def _as_multiplied(weight: Tensor) -> Tensor:
     return weight
 
 
+class _AddProduct(torch.autograd.Function):
+    """total + u Wᵀ, without the gradient of W, which `_GatherGradient` takes."""
+
+    @staticmethod
+    def forward(ctx: Any, total: Tensor, u: Tensor, transposed: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(transposed, weight)
+        ctx.dtypes = total.dtype, u.dtype
+        return torch.addmm(total, u, transposed)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        transposed, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():  # this gradient is to be differentiated, by the weight, too
+            transposed = weight.t().to(transposed.dtype)
+        to_total, to_u = ctx.dtypes
+        product = (grad.to(transposed.dtype) @ transposed.t()).to(to_u) if ctx.needs_input_grad[1] else None
+        return grad.to(to_total), product, None, None
+
+
 class _GatherGradient(torch.autograd.Function):
     """Hands the shares on. Their gradient is that of each step's sum, so it gives the gradient of the weight, too."""
 
@@ -157,11 +179,15 @@ class _GatherGradient(torch.autograd.Function):
         return shares.view_as(shares)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        inputs = torch.cat(ctx.inputs).to(grad.dtype)
-        steps = grad[: len(ctx.inputs)].flatten(0, 1)
-        return grad, (steps.t() @ inputs).to(ctx.dtype), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        return grad, _of_weight(ctx, grad) if ctx.needs_input_grad[1] else None, None
+
+
+@differentiable_once
+def _of_weight(ctx: Any, grad: Tensor) -> Tensor:
+    inputs = torch.cat(ctx.inputs).to(grad.dtype)
+    steps = grad[: len(ctx.inputs)].flatten(0, 1)
+    return (steps.t() @ inputs).to(ctx.dtype)
 
 
 class LayerSteps(ABC):

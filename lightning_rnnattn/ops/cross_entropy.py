@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from lightning_rnnattn.ops.once import differentiable_once
 
 IGNORE = -100
 """The target that counts nothing, as in ``torch.nn.functional.cross_entropy``."""
@@ -104,13 +105,13 @@ class _Chunked(torch.autograd.Function):
                 grads[1] += logits.T @ x
             if grads[2] is not None:
                 grads[2].addmv_(probs.T, probs.new_ones(len(x)))  # faster than a sum over rows
-        ctx.save_for_backward(*grads)
+        ctx.save_for_backward(features, weight, *grads)  # the inputs for the sake of `differentiable_once`
         return total
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grads = [None if x is None else x * grad for x in ctx.saved_tensors]
+        grads = [None if x is None else x * grad for x in ctx.saved_tensors[2:]]
         return *grads, None, None, None, None
 
 

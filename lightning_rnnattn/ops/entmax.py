@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
 def sparsemax(scores: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
@@ -73,18 +72,24 @@ def _project(function: type["_Projection"], scores: Tensor, mask: Tensor | None,
     else:
         mask = mask.expand_as(scores).movedim(dim, -1)
         # A key below the best by more than 2 is out of reach of either threshold: no infinities are needed.
-        best = x.masked_fill(~mask, float("-inf")).amax(-1, keepdim=True)
-        hidden = torch.where(best.isinf(), 0.0, best - 4.0).detach()
-        weights = function.apply(torch.where(mask, x, hidden)).masked_fill(~mask, 0.0)
+        best = x.detach().masked_fill(~mask, float("-inf")).amax(-1, keepdim=True)
+        best = best.masked_fill(best.isinf(), 0.0)
+        weights = function.apply(torch.where(mask, x - best, -4.0)).masked_fill(~mask, 0.0)
     return weights.to(scores.dtype).movedim(-1, dim)
 
 
 class _Projection(torch.autograd.Function):
+    """Weights p(x - tau(x)); their gradient is made of them, so that it can be differentiated, too."""
+
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        # The Jacobian of w = p(x - tau(x)) is diag(s) - s sᵀ / sum(s), s the slope of p at the solution.
-        (slope,) = ctx.saved_tensors
+    def slope(weights: Tensor) -> Tensor:
+        """That of p at the solution."""
+        raise NotImplementedError
+
+    @classmethod
+    def backward(cls, ctx: Any, grad: Tensor) -> Tensor:
+        # The Jacobian is diag(s) - s sᵀ / sum(s), s the slope.
+        slope = cls.slope(*ctx.saved_tensors)
         grad = grad * slope
         return grad - slope * (grad.sum(-1, keepdim=True) / slope.sum(-1, keepdim=True))
 
@@ -97,10 +102,14 @@ class _Sparsemax(_Projection):
         size = torch.arange(1, x.shape[-1] + 1, device=x.device, dtype=x.dtype)
         excess = ordered.cumsum(-1) - 1
         support = (size * ordered > excess).sum(-1, keepdim=True)
-        tau = excess.gather(-1, support - 1) / support
+        tau = excess.gather(-1, (support - 1).clamp(min=0)) / support  # of what is no number, nothing is in the support
         weights = (x - tau).clamp(min=0)
-        ctx.save_for_backward((weights > 0).to(x.dtype))
+        ctx.save_for_backward(weights)
         return weights
+
+    @staticmethod
+    def slope(weights: Tensor) -> Tensor:
+        return (weights > 0).to(weights.dtype)
 
 
 class _Entmax15(_Projection):
@@ -114,6 +123,11 @@ class _Entmax15(_Projection):
         variance = ordered.square().cumsum(-1) / size - mean.square()
         taus = mean - (size.reciprocal() - variance).clamp(min=0).sqrt()
         support = (taus <= ordered).sum(-1, keepdim=True)
-        root = (x - taus.gather(-1, support - 1)).clamp(min=0)
-        ctx.save_for_backward(root)  # d(x/2 - tau)² / dx at fixed tau
-        return root.square()
+        weights = (x - taus.gather(-1, (support - 1).clamp(min=0))).clamp(min=0).square()
+        ctx.save_for_backward(weights)
+        return weights
+
+    @staticmethod
+    def slope(weights: Tensor) -> Tensor:
+        # d(x/2 - tau)² / dx at fixed tau; a root's own slope has no end at zero.
+        return torch.where(weights > 0, weights, 1.0).sqrt() * (weights > 0)

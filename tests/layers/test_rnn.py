@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
+from torch.nn.utils import parametrizations, prune
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_rnnattn import GRU, LSTM, RNN, Elman, LayerNormLSTM, MinGRU, MinLSTM, UserError, ZoneoutLSTM
@@ -331,6 +332,73 @@ def test_gradients_reach_every_parameter_and_the_state(cell):
 def test_settings_out_of_range_say_so(options, message):
     with pytest.raises(UserError, match=message):
         LSTM(D, **options)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("cell", [LSTM, GRU, Elman, MinGRU, MinLSTM, ZoneoutLSTM, LayerNormLSTM])
+def test_padding_that_is_no_number_has_no_say(cell, bidirectional):
+    rnn, x, lengths = cell(3, hidden_size=4, bidirectional=bidirectional), torch.randn(3, 6, 3), torch.tensor([6, 2, 0])
+    found = []
+    for padding in (0.0, torch.nan):
+        padded = x.masked_fill(torch.arange(6)[:, None] >= lengths[:, None, None], padding)
+        output, state = rnn(padded, None, lengths)
+        parts = [output]
+        map_state(lambda s, parts=parts: parts.append(s) or s, state)
+        found.append([*parts, *torch.autograd.grad(sum(part.square().sum() for part in parts), rnn.parameters())])
+    assert all(map(torch.equal, *found))
+
+
+@pytest.mark.parametrize("cell", [LSTM, GRU, Elman, MinGRU, ZoneoutLSTM])
+def test_a_batch_of_nothing(cell):
+    output, state = cell(3, hidden_size=4)(torch.randn(0, 5, 3), None, torch.zeros(0, dtype=torch.int64))
+    assert output.shape == (0, 5, 4)
+    map_state(lambda s: torch.testing.assert_close(s, torch.zeros(1, 0, 4)) or s, state)
+
+
+@pytest.mark.parametrize("cell", [LSTM, GRU, MinGRU, ZoneoutLSTM])
+def test_lengths_and_states_of_another_batch_are_told(cell):
+    rnn, x = cell(3, hidden_size=4, num_layers=2, residual=True), torch.randn(3, 5, 3)
+    with pytest.raises(ValueError, match=r"lengths are \(1,\), and the batch has 3"):
+        rnn(x, None, torch.tensor([5]))
+    _, state = rnn(x)
+    for wrong in (map_state(lambda s: torch.cat([s, s]), state), map_state(lambda s: s[:, :2], state)):
+        with pytest.raises(ValueError, match=r"this network's for such a batch is \(2, 3, 4\)"):
+            rnn(x, wrong)
+
+
+@pytest.mark.parametrize("made", ["parametrization", "hook", "pruned"])
+@pytest.mark.parametrize("cell", [LSTM, GRU, Elman])
+class TestWeightsThatAreMadeOfOthers:
+    @staticmethod
+    def build(cell, made, **options):
+        rnn = cell(3, hidden_size=4, **options)
+        if made == "pruned":
+            prune.l1_unstructured(rnn.kernels[0], "weight_hh_l0", 0.5)
+        else:
+            normalize = parametrizations.weight_norm if made == "parametrization" else torch.nn.utils.weight_norm
+            normalize(rnn.kernels[0], "weight_hh_l0")
+        return rnn
+
+    @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+    def test_trains_at_once_and_step_by_step(self, cell, made):
+        rnn, x = self.build(cell, made), torch.randn(2, 5, 3)
+        plain = cell(3, hidden_size=4)
+        for _ in range(2):
+            output, _ = rnn(x, None, torch.tensor([5, 3]))
+            grads = torch.autograd.grad(output.square().sum(), rnn.parameters())
+            assert all(grad.abs().sum() > 0 for grad in grads)
+            own = {name: getattr(rnn.kernels[0], name).detach() for name, _ in plain.kernels[0].named_parameters()}
+            plain.kernels[0].load_state_dict(own)
+            torch.testing.assert_close(output, plain(x, None, torch.tensor([5, 3]))[0])
+            stepped, _ = run_steps(rnn, x, 1)
+            torch.testing.assert_close(stepped, plain(x)[0])
+            torch.autograd.grad(stepped.square().sum(), rnn.parameters())
+
+    @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+    def test_are_not_dropped(self, cell, made):
+        rnn = self.build(cell, made, weight_dropout=0.5)
+        with pytest.raises(UserError, match="weight_dropout: weight_hh_l0 is made of others"):
+            rnn(torch.randn(2, 5, 3))
 
 
 def test_the_family_has_one_base():

@@ -1,6 +1,9 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from lightning_rnnattn import LSTM, LayerNormLSTM, UserError, ZoneoutLSTM
@@ -130,3 +133,26 @@ def test_settings_out_of_range_say_so(options):
     [name] = options
     with pytest.raises(UserError, match=f"{name}={options[name]}"):
         ZoneoutLSTM(D, **options)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_what_reads_half_precision_under_autocast(cell, bidirectional):
+    rnn = cell(D, N, bidirectional=bidirectional, zoneout=0.2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output, (h, c) = rnn(torch.randn(B, T, D, dtype=torch.bfloat16))
+    assert output.dtype is h.dtype is c.dtype is torch.float32
+    assert cell(D, N).bfloat16()(torch.randn(B, T, D, dtype=torch.bfloat16))[0].dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("cell", [partial(ZoneoutLSTM, cell_zoneout=0.1), LayerNormLSTM])
+def test_second_derivatives(cell, x):
+    rnn = cell(D, N).double().eval()
+    x.requires_grad_()
+
+    def penalty(weight):
+        output, _ = functional_call(rnn, {"kernels.0.0.recurrent.weight": weight}, (x,))
+        (grad,) = torch.autograd.grad(output.square().sum(), x, create_graph=True)
+        return grad.square().sum()
+
+    assert torch.autograd.gradcheck(penalty, rnn.kernels[0][0].recurrent.weight)

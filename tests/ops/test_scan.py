@@ -185,9 +185,31 @@ def test_a_second_derivative_is_refused():
 
 
 def test_shapes_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"forget is \(2, 1, 3\), update \(2, 6, 3\)"):
+        gated_scan(torch.zeros(2, 6, 3), torch.zeros(2, 6, 3), torch.zeros(2, 1, 3))
     with pytest.raises(ValueError, match=r"\(1, 2, 3\) and \(1, 3, 3\) do not fit"):
         linear_scan(torch.zeros(1, 2, 3), torch.zeros(1, 3, 3))
     with pytest.raises(ValueError, match="at least 1"):
         gated_scan(torch.zeros(1, 0, 3), torch.zeros(1, 0, 3))
     with pytest.raises(ValueError, match=r"start \(2, 3\) does not fit"):
         linear_scan(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("with_forget", [False, True])
+@pytest.mark.parametrize("where", ["update", "candidate", "forget"])
+def test_what_is_no_number_shows(path, where, with_forget):
+    gates = {name: torch.zeros(1, 3, 2) for name in ("update", "candidate", "forget")}
+    gates[where][0, 1, 0] = torch.nan
+    h = gated_scan(*(gates[name] for name in ("update", "candidate")), gates["forget"] if with_forget else None)
+    lost = with_forget or where != "forget"
+    assert h[0, :, 0].isnan().tolist() == [False, lost, lost]
+    assert not h[0, :, 1].isnan().any()
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 7), (5, 1, 7), (1, 1, 7), (5, 4, 1)])
+def test_arrays_may_lie_in_memory_as_they_like(path, shape):
+    update, candidate, forget = torch.randn(3, *shape)
+    for dims in ((0, 1), (1, 2), (0, 2)):
+        turned = [x.transpose(*dims) for x in (update, candidate, forget)]
+        expected = gated_scan(*(x.clone(memory_format=torch.contiguous_format) for x in turned))
+        assert torch.equal(gated_scan(*turned), expected)

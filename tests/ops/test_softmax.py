@@ -75,3 +75,27 @@ def test_any_dimension_and_no_keys(normalize):
     torch.testing.assert_close(normalize(scores, dim=1), normalize(scores.mT).mT)
     assert normalize(torch.zeros(2, 0)).shape == (2, 0)
     assert normalize(torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.bool)).shape == (2, 0)
+
+
+@pytest.mark.parametrize("normalize", [sparsemax, entmax15])
+def test_second_derivatives_of_sparse_weights(normalize):
+    scores = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
+    mask = torch.rand(2, 3, 6) < 0.7
+    assert torch.autograd.gradgradcheck(lambda x: normalize(x, mask) * torch.arange(6), scores)
+
+
+@pytest.mark.parametrize("normalize", NORMALIZERS)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_score_that_is_no_number_makes_weights_that_are_none(normalize, bad, masked):
+    weights = normalize(torch.tensor([[bad, 0.0, 1.0], [0.0, 0.0, 0.0]]), torch.ones(3, dtype=bool) if masked else None)
+    assert weights[0].isnan().any()
+    torch.testing.assert_close(weights[1], torch.full((3,), 1 / 3))
+
+
+@pytest.mark.parametrize("normalize", NORMALIZERS)
+@pytest.mark.parametrize("scale", [1e8, -1e8, 1e30])
+def test_large_scores_hide_nothing(normalize, scale):
+    scores = torch.tensor([[scale, scale, scale]])
+    weights = normalize(scores, torch.tensor([[True, False, True]]))
+    torch.testing.assert_close(weights, torch.tensor([[0.5, 0.0, 0.5]]))

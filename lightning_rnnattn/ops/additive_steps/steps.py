@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from lightning_rnnattn.ops.additive import native as additive_native
 from lightning_rnnattn.ops.additive.exponentials import AdditiveKey, keys_hold
@@ -16,6 +15,7 @@ from lightning_rnnattn.ops.additive.score import reach, score_backward_op
 from lightning_rnnattn.ops.additive_steps import native
 from lightning_rnnattn.ops.additive_steps.native import Arrays
 from lightning_rnnattn.ops.native import takes, upcast
+from lightning_rnnattn.ops.once import differentiable_once
 
 
 class AdditiveSteps:
@@ -43,7 +43,7 @@ class AdditiveSteps:
         self._lead, self._dtype = value.shape[:2], value.dtype
         v = upcast(v)
         rows, exp, bound, values = (upcast(x).flatten(0, 1).contiguous() for x in (*key, value))
-        visible = None if mask is None else mask.flatten(1).contiguous()
+        visible = None if mask is None else mask.expand(len(value), 1, 1, -1).flatten(1).contiguous()
         self._arrays = Arrays(rows.detach(), exp, v.detach().contiguous(), values.detach(), visible)
         self._bounded = keys_hold(bound)
         self._kept: list[tuple[Tensor, Tensor]] = []
@@ -67,7 +67,7 @@ class AdditiveSteps:
         Returns:
             Context (B, H, K, V) in the values' dtype, zeros where a query has nothing to attend.
         """
-        query = upcast(query).flatten(0, 1).contiguous()
+        query = upcast(query).expand(*self._lead, -1, -1).flatten(0, 1).contiguous()
         if self._slots is None:
             context, _ = native.attend(query, self._arrays, self._bounded)
         else:
@@ -96,7 +96,7 @@ class _Step(torch.autograd.Function):
         return context
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, weights = ctx.saved_tensors
         grad = grad.contiguous()
@@ -125,7 +125,7 @@ class _Gather(torch.autograd.Function):
         return zero.expand(*shape, value.shape[-1]), zero.expand(*shape, value.shape[1])
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, grad_context: Tensor, grad_score: Tensor) -> tuple[Tensor | None, ...]:
         queries, weights = (torch.cat(each, dim=1) for each in zip(*ctx.kept, strict=True))  # (N, T·K, D or S)
         to_context, to_score = (x[: len(ctx.kept)].transpose(0, 1).flatten(1, 2) for x in (grad_context, grad_score))

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from lightning_rnnattn.ops.native import takes, upcast
+from lightning_rnnattn.ops.once import differentiable_once
 from lightning_rnnattn.ops.recurrent import native
 
 Parts = tuple[Tensor, ...]
@@ -124,7 +124,7 @@ class _LSTMCell(torch.autograd.Function):
         return h, c
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, grad_h: Tensor, grad_c: Tensor) -> tuple[Tensor, Tensor]:
         gates, before = ctx.saved_tensors
         grad_gates, grad_c = torch.empty_like(gates), _own(grad_c)
@@ -142,7 +142,7 @@ class _GRUCell(torch.autograd.Function):
         return h
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, grad_h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         gates, before, kept = ctx.saved_tensors
         grad_by_x, grad_by_h, grad_h = torch.empty_like(gates), torch.empty_like(gates), _own(grad_h)

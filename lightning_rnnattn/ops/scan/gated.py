@@ -52,6 +52,8 @@ def gated_scan(
     """
     dtype = torch.promote_types(candidate.dtype, torch.float32)
     state = start_or_zeros(update, candidate, start, dtype)
+    if forget is not None and forget.shape != update.shape:
+        raise ValueError(f"forget is {tuple(forget.shape)}, update {tuple(update.shape)}: they must be of one shape")
     update, wide, forget = update.to(dtype), candidate.to(dtype), None if forget is None else forget.to(dtype)
     if traced():
         h = traceable_gated_scan(update, wide, forget, state, reverse)

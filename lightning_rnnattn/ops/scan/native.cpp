@@ -33,7 +33,7 @@ struct Single {
 struct Pair {
     static constexpr bool forgets = true;
     static Share share(float u, float f) {
-        u = -larger(u, -1e30f), f = -larger(f, -1e30f);
+        u = -larger(-1e30f, u), f = -larger(-1e30f, f);
         const float m = larger(larger(u, f), 0.0f);
         const float one = exponential(-m), eu = exponential(u - m), ef = exponential(f - m);
         const float inverse = 1.0f / (one + one + eu + ef), z = (one + ef) * inverse;
@@ -105,7 +105,7 @@ void gated_scan(const float* update, const float* candidate, const float* forget
                 float* out = h + row * D + d;
 #pragma omp simd
                 for (int64_t i = 0; i < size; ++i) {
-                    const float g = larger(c[i], 0.0f) + sigmoid(smaller(c[i], 0.0f));
+                    const float g = larger(0.0f, c[i]) + sigmoid(smaller(0.0f, c[i]));
                     out[i] = before[i] + Gates::share(u[i], f[i]).value * (g - before[i]);
                 }
                 before = out;
@@ -136,8 +136,8 @@ void gated_scan_backward(const float* grad, const float* update, const float* ca
 #pragma omp simd
                 for (int64_t i = 0; i < size; ++i) {
                     const Share z = Gates::share(u[i], f[i]);
-                    const float s = sigmoid(smaller(c[i], 0.0f)), total = from[i] + carried[i];
-                    const float gap = total * (larger(c[i], 0.0f) + s - before[i]);
+                    const float s = sigmoid(smaller(0.0f, c[i])), total = from[i] + carried[i];
+                    const float gap = total * (larger(0.0f, c[i]) + s - before[i]);
                     if (Gates::forgets) to_f[i] = gap * z.by_forget;
                     to_u[i] = gap * z.by_update;
                     to_c[i] = total * z.value * (c[i] > 0.0f ? 1.0f : s * (1.0f - s));

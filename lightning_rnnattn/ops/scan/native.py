@@ -54,7 +54,8 @@ def _gates(update: Tensor, candidate: Tensor, forget: Tensor | None) -> tuple[li
 def _by_rows(x: Tensor) -> Tensor:
     """The same with its rows (.., D) equally far from each other, as they are in a part of a linear layer's output."""
     by_rows = x.stride(2) == 1 and x.stride(0) == x.shape[1] * x.stride(1)
-    return x if by_rows else x.contiguous()
+    # A dimension of one may have any stride: `contiguous` would let it be.
+    return x if by_rows else x.clone(memory_format=torch.contiguous_format)
 
 
 def library() -> ctypes.CDLL | None:
