@@ -14,8 +14,9 @@ from lightning_rnnattn.cli.early import EarlyOptions
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.loggers import WandbRun
 from lightning_rnnattn.modules import read_checkpoint
-from lightning_rnnattn.modules.base import SequenceModule, Vocabulary, saved_vocabularies
+from lightning_rnnattn.modules.base import SequenceModule
 from lightning_rnnattn.modules.checkpoint import shapes
+from lightning_rnnattn.modules.checkpointed import Vocabulary, saved_vocabularies
 from lightning_rnnattn.spec import recorded
 
 SEARCHED = ("last", "best")

@@ -11,8 +11,8 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, _InstantiatorFn
 
 from lightning_rnnattn.errors import UserError
-from lightning_rnnattn.modules.base import Vocabulary
 from lightning_rnnattn.modules.checkpoint import misfit
+from lightning_rnnattn.modules.checkpointed import Vocabulary
 
 
 class DataInstantiator:

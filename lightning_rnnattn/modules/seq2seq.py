@@ -22,7 +22,8 @@ from lightning_rnnattn.layers import (
     RNNFactory,
     StateShape,
 )
-from lightning_rnnattn.modules.base import Loss, Vocabulary
+from lightning_rnnattn.modules.base import Loss
+from lightning_rnnattn.modules.checkpointed import Vocabulary
 from lightning_rnnattn.modules.seq2seq_cache import Seq2SeqCache
 from lightning_rnnattn.modules.seq2seq_module import Seq2SeqModule, Taught, log_softmax
 from lightning_rnnattn.modules.text_metrics import TextMetric
