@@ -14,7 +14,7 @@ from lightning_rnnattn.callbacks.run import RunCallback, go_behind_others, write
 
 _COMMANDS = (
     "lightning_rnnattn test --ckpt_path {best}",
-    "lightning_rnnattn fit --ckpt_path {last} --trainer.max_steps {more_steps}",
+    "lightning_rnnattn fit --config {config} --ckpt_path {last} {further}",
 )
 
 
@@ -26,8 +26,8 @@ class NextSteps(RunCallback):
 
     Args:
         commands: lines to print. They may name ``{best}`` and ``{last}`` (checkpoints), ``{config}`` (the run's
-            ``config.yaml``), ``{folder}`` and ``{more_steps}`` (twice the steps that were made). A line that names what
-            this run does not have is left out.
+            ``config.yaml``), ``{folder}``, and ``{further}`` (the options that let it go on for as long again, its
+            schedule, too). A line that names what this run does not have is left out.
     """
 
     def __init__(self, commands: Sequence[str] = _COMMANDS) -> None:
@@ -53,7 +53,7 @@ class NextSteps(RunCallback):
         names = {
             **{name: _shown(path) for name, path in checkpoints.items()},
             "folder": _shown(self.folder),
-            "more_steps": str(2 * trainer.global_step),
+            "further": _further(trainer, pl_module),
         }
         if (self.folder / "config.yaml").is_file():
             names["config"] = _shown(self.folder / "config.yaml")
@@ -77,6 +77,20 @@ class NextSteps(RunCallback):
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         paths = {_name(callback): getattr(callback, "path", None) for callback in callbacks}
         return {name: path for name, path in paths.items() if isinstance(path, Path)}
+
+
+def _further(trainer: Trainer, pl_module: LightningModule) -> str:
+    """What a fit that goes on with this one takes, to make as many steps again."""
+    steps, epochs = 2 * trainer.global_step, 2 * trainer.current_epoch
+    options = {}
+    if trainer.max_steps >= 0:
+        options["trainer.max_steps"] = steps
+    if trainer.max_epochs is not None and 0 <= trainer.max_epochs < epochs:
+        options["trainer.max_epochs"] = epochs
+    schedule = pl_module.hparams.get("lr_scheduler") or {}
+    if "num_steps" in schedule.get("init_args", {}):
+        options["model.lr_scheduler.num_steps"] = steps
+    return " ".join(f"--{name} {number}" for name, number in options.items())
 
 
 def _name(callback: object) -> str:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from lightning_rnnattn.errors import UserError
 
-_OF_THE_SYSTEM = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR)
+_OF_THE_SYSTEM = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR)
 """Errors of files that are no fault of the program."""
 
 
@@ -32,6 +32,8 @@ def user_error(error: BaseException) -> UserError | None:
             return UserError(str(cause))
         if (said := str(cause).strip()).startswith("`val_check_interval`"):  # a ValueError of Lightning's
             return UserError(f"trainer.{said.replace('`', '')}")
+        if said.startswith("Early stopping conditioned on metric"):  # a RuntimeError of Lightning's
+            return UserError(f"trainer.callbacks: {said.partition(' Pass in')[0]}")
         if isinstance(cause, OSError) and cause.errno in _OF_THE_SYSTEM and cause.filename is not None:
             return UserError(f"{cause.filename}: {cause.strerror}")
         if re.match("Storage size calculation overflowed|Trying to create tensor with negative dimension", str(cause)):

@@ -8,7 +8,7 @@ from types import TracebackType
 import torch
 from torch import Tensor, nn
 
-from lightning_rnnattn.ops.native import takes
+from lightning_rnnattn.ops.native import autocast_dtype, takes
 
 _LARGE = 1 << 18
 """Numbers of a weight from which laying it out pays: below, the call alone costs more than is won."""
@@ -49,7 +49,7 @@ class Prepacked(AbstractContextManager["Prepacked"]):
 
 def _serves(linear: nn.Linear) -> bool:
     weight = linear.weight
-    if torch.is_autocast_enabled("cpu"):
+    if autocast_dtype("cpu"):
         return False  # its products are of another dtype
     own = "forward" not in vars(linear) and weight.shape == (linear.out_features, linear.in_features)  # no one's shard
     return own and weight.numel() >= _LARGE and not weight.is_inference() and takes(weight) and _available()
@@ -61,7 +61,7 @@ def _call(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
 
     def forward(x: Tensor) -> Tensor:
         same = linear.weight is weight and weight._version == version
-        plain = not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+        plain = not torch.is_grad_enabled() and not autocast_dtype("cpu")
         if same and plain and takes(x) and x.shape[-1] == linear.in_features:
             return _product(x, packed, linear.bias)
         return nn.Linear.forward(linear, x)

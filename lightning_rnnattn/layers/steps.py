@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lightning_rnnattn.ops.native import autocast_dtype
 from lightning_rnnattn.ops.once import differentiable_once
 from lightning_rnnattn.ops.recurrent import gru_cell, lstm_cell
 
@@ -144,10 +145,8 @@ class Product:
 
 def _as_multiplied(weight: Tensor) -> Tensor:
     """What autocast would make of a weight, at each step anew: it keeps none that is no parameter."""
-    kind = weight.device.type
-    if torch.is_autocast_enabled(kind) and weight.dtype is not torch.float64:
-        return weight.to(torch.get_autocast_dtype(kind))
-    return weight
+    dtype = autocast_dtype(weight.device.type)
+    return weight if dtype is None or weight.dtype is torch.float64 else weight.to(dtype)
 
 
 class _AddProduct(torch.autograd.Function):

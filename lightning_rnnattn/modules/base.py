@@ -69,6 +69,20 @@ class SequenceModule(CheckpointedModule, ABC):
             stage: "train", "val" or "test".
         """
 
+    def check_batch(self, batch: Any, has: str, way: str) -> None:
+        """Says what data the module learns from, where it is given other data.
+
+        Args:
+            batch: from the data module.
+            has: an attribute that the batch must have.
+            way: what the module learns, from what, and what to set.
+
+        Raises:
+            UserError: if the batch lacks it.
+        """
+        if not hasattr(batch, has):
+            raise UserError(f"the data gives {type(batch).__name__}, and {type(self).__name__} {way}")
+
     def build_losses(self) -> dict[str, Metric]:
         """Makes a stage's metrics of the loss; each is updated with a batch's summed loss, and its weight.
 

@@ -227,11 +227,8 @@ class SequenceClassifier(LabelModule):
         return [self._view(self.attention_weights(ids)[0], self.tokenizer.pieces(text))]
 
     def _batch_features(self, batch: Any) -> tuple[Tensor, Tensor | None]:
-        if not hasattr(batch, "inputs"):
-            raise UserError(
-                f"the data gives {type(batch).__name__}, and SequenceClassifier learns labels of whole sequences, from "
-                "ClassBatch: set data to ClassifiedDataModule, or model to SequenceTagger"
-            )
+        way = "ClassBatch: set data to ClassifiedDataModule, or model to SequenceTagger"
+        self.check_batch(batch, "inputs", f"learns labels of whole sequences, from {way}")
         return self.features(batch.inputs.values, batch.inputs.lengths)
 
     def _view(self, weights: Tensor, keys: list[str]) -> AttentionView:

@@ -281,6 +281,7 @@ class LanguageModel(SequenceModule):
 
     def _advance(self, batch: Any, stage: str) -> Tensor:
         """The features of a batch, the state carried from the batch before and to the next."""
+        self.check_batch(batch, "is_first", "learns from streams of tokens, TokenBatch: set data to TextDataModule")
         past = None if batch.is_first else self._carried.get(stage)
         features, past = self.features(batch.tokens, past)
         self._carried[stage] = past.map(Tensor.detach)

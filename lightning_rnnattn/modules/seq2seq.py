@@ -223,6 +223,7 @@ class Seq2Seq(Seq2SeqModule):
 
     def _read(self, batch: Any) -> tuple[Tensor, Tensor]:
         """What the output layer reads (N, D) for the N tokens of all targets, and these (N,); IGNORE if uncounted."""
+        self.check_batch(batch, "target", "learns from pairs, PairBatch: set data to PairDataModule")
         values, lengths = batch.target.values, batch.target.lengths
         features, _ = self.features(batch.source.values, batch.source.lengths, self.shifted(values))
         # The output layer is most of the work: it is spared the padding. Lengths are on the CPU, so nothing waits.

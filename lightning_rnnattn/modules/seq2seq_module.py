@@ -138,6 +138,7 @@ class Seq2SeqModule(SequenceModule):
         ``nbest`` (a list of ``text`` and ``score``) is there where ``search`` gives more than one. The text of an
         empty source is empty, with the score 0: no model was trained on one.
         """
+        self.check_batch(batch, "source", "reads sources, of PairBatch: set data to PairDataModule")
         found = self.decode(batch.source.values, batch.source.lengths)
         rows = zip(batch.indices, batch.texts, batch.counts.tolist(), found, strict=True)
         records = []

@@ -289,11 +289,8 @@ class SequenceTagger(LabelModule):
         return self.attention(hidden, self.attention.memory(hidden, mask=mask), need_weights=need_weights)
 
     def _batch_features(self, batch: Any) -> Tensor:
-        if not hasattr(batch, "words"):
-            raise UserError(
-                f"the data gives {type(batch).__name__}, and SequenceTagger learns a label for each element, from "
-                "TagBatch: set data to TaggedDataModule, or model to SequenceClassifier"
-            )
+        way = "TagBatch: set data to TaggedDataModule, or model to SequenceClassifier"
+        self.check_batch(batch, "words", f"learns a label for each element, from {way}")
         return self.features(batch.words.values, batch.words.lengths, batch.characters, batch.character_lengths)
 
     def _batch_weights(self, batch: Any, rows: int) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lightning_rnnattn.ops.native import autocast_dtype
 from lightning_rnnattn.ops.once import differentiable_once
 
 IGNORE = -100
@@ -41,11 +42,11 @@ def linear_cross_entropy(
     if num_chunks <= 1:
         return linear_cross_entropy_reference(features, weight, targets, bias, label_smoothing)
     device = features.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
+    dtype = autocast_dtype(device) or features.dtype
     rows = -(-features.shape[0] // num_chunks)
     if not torch.is_grad_enabled():
         features, weight, bias = features.detach(), weight.detach(), None if bias is None else bias.detach()
-    with torch.autocast(device, enabled=False):
+    with torch.autocast("cpu" if device == "meta" else device, enabled=False):
         total: Tensor = _Chunked.apply(features, weight, bias, targets, label_smoothing, dtype, rows)
     return total
 

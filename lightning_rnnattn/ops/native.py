@@ -59,6 +59,13 @@ def takes(*tensors: Tensor) -> bool:
     return plain and all(x.dtype is torch.float32 and x.device.type == "cpu" for x in tensors)
 
 
+def autocast_dtype(device: str) -> torch.dtype | None:
+    """What autocast multiplies in on a kind of device; None where it is off, as it always is without memory."""
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return None
+    return torch.get_autocast_dtype(device)
+
+
 def upcast(x: Tensor) -> Tensor:
     """Half precision to float32: sums of many terms and exponentials are taken in no less."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

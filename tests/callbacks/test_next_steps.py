@@ -5,7 +5,7 @@ from lightning_rnnattn.callbacks import BestCheckpoint, LastCheckpoint, MetricsP
 
 def test_where_everything_is(fit, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    commands = ["test {best}", "go on {last} {more_steps}", "again {config}", "look in {folder}"]
+    commands = ["test {best}", "go on {last} {further}", "again {config}", "look in {folder}"]
     logger = CSVLogger(tmp_path, name="my run", version="a")
     fit(NextSteps(commands), BestCheckpoint(), LastCheckpoint(), MetricsPlot(), SampledText(["to"], 2), logger=logger)
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
@@ -18,7 +18,7 @@ def test_where_everything_is(fit, tmp_path, capsys, monkeypatch):
     }.items():
         assert f"{name:<16} 'my run/a/{file}'" in lines
     assert "test 'my run/a/checkpoints/best.ckpt'" in lines
-    assert "go on 'my run/a/checkpoints/last.ckpt' 32" in lines
+    assert "go on 'my run/a/checkpoints/last.ckpt' --trainer.max_epochs 4" in lines
     assert "look in 'my run/a'" in lines
     assert not any(line.startswith("again") for line in lines)  # the run has no config.yaml
 

@@ -79,6 +79,21 @@ def test_the_vocabulary_is_asked_for(fails, workdir):
     assert fails("describe", *LM, "--vocab_siz=3").startswith("no option vocab_siz")
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--config=quickstart_g2p.yaml"],  # the data of this one come with the package
+        ["--config=wikitext2/awd_lstm.yaml", "--vocab_size=33278"],  # logits in chunks
+        ["--config=multi30k/bahdanau.yaml", "--model.source_vocab_size=90", "--model.target_vocab_size=90"],
+    ],
+    ids=lambda args: args[0],
+)
+def test_of_what_is_shipped(describe, args):
+    out, rows = describe(*args)
+    assert "all" in rows
+    assert re.search(r"activations\s[\d.]+\s[KMG]B", out)
+
+
 def test_memory_is_that_of_a_step():
     model = LanguageModel(100, partial(TokenEmbedding, embedding_size=8))
     costs = Costs(model, 3, 5)

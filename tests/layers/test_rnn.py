@@ -358,8 +358,12 @@ def test_a_batch_of_nothing(cell):
 @pytest.mark.parametrize("cell", [LSTM, GRU, MinGRU, ZoneoutLSTM])
 def test_lengths_and_states_of_another_batch_are_told(cell):
     rnn, x = cell(3, hidden_size=4, num_layers=2, residual=True), torch.randn(3, 5, 3)
-    with pytest.raises(ValueError, match=r"lengths are \(1,\), and the batch has 3"):
-        rnn(x, None, torch.tensor([5]))
+    for wrong in (torch.tensor([5]), torch.tensor([2.7, 5.0, 1.0]), [5, 2, 1]):
+        with pytest.raises(ValueError, match="must be a tensor of 3 integers"):
+            rnn(x, None, wrong)
+    for wrong in ([-1, 5, 1], [5, 6, 1]):
+        with pytest.raises(ValueError, match="must lie between 0 and the 5 steps"):
+            rnn(x, None, torch.tensor(wrong))
     _, state = rnn(x)
     for wrong in (map_state(lambda s: torch.cat([s, s]), state), map_state(lambda s: s[:, :2], state)):
         with pytest.raises(ValueError, match=r"this network's for such a batch is \(2, 3, 4\)"):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_rnnattn.ops.native import takes, upcast
+from lightning_rnnattn.ops.native import autocast_dtype, takes, upcast
 from lightning_rnnattn.ops.recurrent import native
 from lightning_rnnattn.ops.recurrent.cells import CELLS, Cell, Parts
 
@@ -37,7 +37,7 @@ class LayerWeights(NamedTuple):
 
 def serves(x: Tensor, weights: Sequence[Tensor]) -> bool:
     """Whether `packed_layer` runs: on a CPU, with weights in float32, outside of traces, and with a compiler."""
-    wide = upcast(x[:0]) if torch.is_autocast_enabled("cpu") else x  # half precision comes from a layer below
+    wide = upcast(x[:0]) if autocast_dtype("cpu") else x  # half precision comes from a layer below
     return takes(wide, *weights) and native.library() is not None
 
 
@@ -62,7 +62,7 @@ def packed_layer(
     Returns:
         Output (M, D), and the state behind the last token of each sequence.
     """
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+    dtype = autocast_dtype("cpu") or torch.float32
     call = _Call(CELLS[mode], _steps(sizes, reverse), dtype, torch.is_grad_enabled())
     output, *after = _PackedLayer.apply(call, x, *weights, *state)
     return output, tuple(after)
