@@ -41,10 +41,18 @@ class FiniteLoss(Callback):
         if skip < 0:
             raise UserError(f"FiniteLoss: skip is {skip}: it must be 0 (stop at once) or more")
         self.skip = skip
+        self._restart()
+
+    def _restart(self) -> None:
         self.skipped = 0
         self._batch: tuple[Any, int] | None = None
         self._loss: Tensor | None = None
         self._bad: Tensor | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begin anew: each fit counts its own steps."""
+        if stage == "fit":
+            self._restart()
 
     def state_dict(self) -> dict[str, Any]:
         """How many steps were left out."""

@@ -46,8 +46,14 @@ class RunCallback(Callback):
     path: Path | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the run's folder."""
+        """Find the run's folder; a fit begins with nothing of another."""
         self.folder = run_dir(trainer)
+        if stage == "fit":
+            self.reset()
+
+    def reset(self) -> None:
+        """Forgets what was gathered in another fit; called before the checkpoint that a fit goes on from is read."""
+        self.path = None
 
 
 def go_behind_others(trainer: Trainer, callback: Callback) -> None:

@@ -1,4 +1,5 @@
 import random
+from functools import partial
 
 import lightning.pytorch as L
 import numpy as np
@@ -6,10 +7,11 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
-from lightning_rnnattn.callbacks import AttentionMap, MetricsPlot, SampledText, Throughput
+from lightning_rnnattn.callbacks import AttentionMap, GradientNorms, MetricsPlot, SampledText, Throughput
 from lightning_rnnattn.callbacks.run import observing, replacing, run_dir
 
-from .tiny import TinyModel
+from .test_gradient_norms import Model
+from .tiny import Batches, TinyModel
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,23 @@ def test_training_is_the_same_with_and_without(fit):
     _, watched = fit(AttentionMap(), MetricsPlot(), SampledText(["to"], 5), Throughput())
     for name, value in alone.state_dict().items():
         assert torch.equal(value, watched.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    "make",
+    [MetricsPlot, AttentionMap, partial(GradientNorms, num_points=4), partial(SampledText, ["to"], 5)],
+    ids=["MetricsPlot", "AttentionMap", "GradientNorms", "SampledText"],
+)
+def test_a_second_fit_shows_nothing_of_the_first(fit, tmp_path, make):
+    def shown(callback, folder):
+        fit(callback, kind=Model, val=Batches(2, seq_len=8), default_root_dir=folder)
+        return callback.state_dict(), {path.name: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
+
+    twice = make()
+    fit(twice, kind=Model, seed=2, max_epochs=1)
+    assert shown(twice, tmp_path / "twice") == shown(make(), tmp_path / "once")
+    fit(twice, kind=Model, limit_train_batches=0)
+    assert twice.path is None
 
 
 def test_fast_dev_run_writes_nothing(fit, tmp_path):
