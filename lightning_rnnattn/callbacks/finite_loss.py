@@ -119,7 +119,7 @@ class FiniteLoss(Callback):
         for name, parameter in module.named_parameters():
             if not _is_finite(parameter.detach()):
                 return f"the parameter {name}"
-        if self._batch is not None and getattr(module, "_device_mesh", None) is None:
+        if self._batch is not None and module.device_mesh is None:
             found: list[str] = []
             with _watched(module, found), observing(trainer, module):
                 step = getattr(module, "step", None)
