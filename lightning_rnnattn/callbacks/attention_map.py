@@ -9,9 +9,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning_rnnattn.callbacks.figures import attention_figure, save_figure
 from lightning_rnnattn.callbacks.observer import Observer, no_examples
 from lightning_rnnattn.callbacks.page import attention_page
-from lightning_rnnattn.callbacks.run import log_html, log_image, observing, replacing, writes
+from lightning_rnnattn.callbacks.run import log_html, log_image, observing, replacing, require, writes
 from lightning_rnnattn.errors import UserError, require_positive
-from lightning_rnnattn.modules.views import AttentionView, ShowsAttention
+from lightning_rnnattn.modules.views import AttentionView
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,8 +60,7 @@ class AttentionMap(Observer):
         Raises:
             UserError: if it is no `ShowsAttention`.
         """
-        if not isinstance(pl_module, ShowsAttention):
-            raise UserError(f"AttentionMap: {type(pl_module).__name__} has no attention_views and text_views to draw")
+        require(self, pl_module, "attention_views", "text_views")
 
     def take(self, batch: Any) -> Any:
         """The batch, where no texts were given."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from lightning_rnnattn.callbacks.figures import save_figure
 from lightning_rnnattn.callbacks.gradient_figure import gradient_figure
 from lightning_rnnattn.callbacks.observer import Observer
-from lightning_rnnattn.callbacks.run import log_image, observing, writes
+from lightning_rnnattn.callbacks.run import log_image, observing, require, writes
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.layers import State
 
@@ -60,8 +60,8 @@ class GradientNorms(Observer):
         filename: the picture's name.
 
     Raises:
-        UserError: when the fit starts, if the module has no ``rnn``, or it is bidirectional: then no state runs from
-            step to step.
+        UserError: when the fit starts, if the module lacks either, or its ``rnn`` is bidirectional: then no state runs
+            from step to step.
     """
 
     def __init__(self, num_points: int = 56, every_n_validations: int = 1, filename: str = "gradients.png") -> None:
@@ -83,8 +83,7 @@ class GradientNorms(Observer):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a module without a state that runs from step to step."""
-        if not hasattr(pl_module, "rnn"):
-            raise UserError(f"GradientNorms: {type(pl_module).__name__} has no `rnn` to look at; leave it out")
+        require(self, pl_module, "rnn", "step")
         if getattr(pl_module.rnn, "bidirectional", False):
             raise UserError("GradientNorms: the network is bidirectional: no state runs through time; leave it out")
 

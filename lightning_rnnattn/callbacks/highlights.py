@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning_rnnattn.callbacks.figures import save_figure
 from lightning_rnnattn.callbacks.highlights_figure import Highlighted, highlights_figure
 from lightning_rnnattn.callbacks.observer import Observer, no_examples
-from lightning_rnnattn.callbacks.run import log_image, observing, writes
+from lightning_rnnattn.callbacks.run import log_image, observing, require, writes
 from lightning_rnnattn.errors import UserError, require_positive
 
 
@@ -32,7 +32,7 @@ class Highlights(Observer):
         every_n_validations: draw after every so many validations.
 
     Raises:
-        UserError: if a number is below 1.
+        UserError: if a number is below 1; when the fit starts, if the module has not all of these.
     """
 
     def __init__(
@@ -48,9 +48,13 @@ class Highlights(Observer):
         self.num_examples = num_examples
         self.max_tokens = max_tokens
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a module without the protocol before training, not after it."""
+        require(self, pl_module, "attention_weights", "tokenizer", "label_names")
+
     def take(self, batch: Any) -> Sequence[str] | None:
         """The first texts, where none were given."""
-        return (batch.texts or ())[: self.num_examples] if self.texts is None else None
+        return (getattr(batch, "texts", None) or ())[: self.num_examples] if self.texts is None else None
 
     def observe(self, trainer: Trainer, module: LightningModule) -> None:
         """Draw."""

@@ -199,7 +199,7 @@ def test_attention_map_of_a_module_without_the_protocol(fit):
     class Other(TinyModel):
         text_views = None
 
-    with pytest.raises(UserError, match="AttentionMap: Other has no attention_views"):
+    with pytest.raises(UserError, match="AttentionMap: Other has no `text_views`: leave AttentionMap out"):
         fit(AttentionMap(), kind=Other)
 
 

@@ -7,7 +7,16 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
-from lightning_rnnattn.callbacks import AttentionMap, GradientNorms, MetricsPlot, SampledText, Throughput
+from lightning_rnnattn import LanguageModel, Seq2Seq, SequenceClassifier, UserError
+from lightning_rnnattn.callbacks import (
+    AttentionMap,
+    GradientNorms,
+    Highlights,
+    MetricsPlot,
+    SampledText,
+    SampledTranslations,
+    Throughput,
+)
 from lightning_rnnattn.callbacks.run import observing, replacing, run_dir
 
 from .test_gradient_norms import Model
@@ -43,6 +52,24 @@ def test_observing_leaves_no_trace():
     assert (torch.rand(1), random.random(), np.random.rand()) == expected
     assert model.training
     assert not model.rnn.training
+
+
+@pytest.mark.parametrize(
+    ("callback", "module", "missing"),
+    [
+        (Highlights(), lambda: LanguageModel(5), "`tokenizer` and no `label_names`"),
+        (Highlights(["to"]), TinyModel, "`attention_weights` and no `label_names`"),
+        (SampledText(["to"]), lambda: Seq2Seq(5, 5), "`tokenizer` and no `prefill`"),
+        (SampledText(["to"]), lambda: SequenceClassifier(5, 2), "`tokenizer` and no `prefill` and no `decode_step`"),
+        (SampledTranslations(), L.LightningModule, "`predict_step`"),
+    ],
+)
+def test_a_module_without_the_protocol_is_refused_before_training(callback, module, missing):
+    kind, module = type(callback).__name__, module()
+    with pytest.raises(UserError) as refused:
+        callback.on_fit_start(None, module)
+    expected = f"{kind}: {type(module).__name__} has no {missing}: leave {kind} out of the callbacks"
+    assert str(refused.value) == expected
 
 
 def test_replacing_keeps_the_file_before_on_error(tmp_path):
