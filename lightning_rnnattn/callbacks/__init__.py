@@ -1,8 +1,8 @@
 """Lightning callbacks: checkpoints, curves, samples, pictures of attention, speed, predictions.
 
 Each works in any Trainer with any LightningModule that offers the small protocol which its docstring states, writes on
-rank zero only, and trains nothing differently: a run with it and one without end in the same weights. `LengthScaledLR`
-and `NTASGD` are there to train differently.
+rank zero only, and trains nothing differently: a run with it and one without end in the same weights. Four are there to
+change them: `LengthScaledLR`, `EpochAverage`, `NTASGD`, and `FiniteLoss` where it may leave out steps.
 """
 
 from lightning_rnnattn.callbacks.attention_map import AttentionMap

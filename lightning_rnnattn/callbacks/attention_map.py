@@ -9,9 +9,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning_rnnattn.callbacks.figures import attention_figure, save_figure
 from lightning_rnnattn.callbacks.observer import Observer, no_examples
 from lightning_rnnattn.callbacks.page import attention_page
-from lightning_rnnattn.callbacks.run import log_html, log_image, observing, replacing, validates, writes
+from lightning_rnnattn.callbacks.run import log_html, log_image, observing, replacing, require, writes
 from lightning_rnnattn.errors import UserError, require_positive
-from lightning_rnnattn.modules.views import AttentionView, ShowsAttention
+from lightning_rnnattn.modules.views import AttentionView
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +53,6 @@ class AttentionMap(Observer):
         self.num_examples = num_examples
         self.max_tokens = max_tokens
         self.max_queries = max_queries
-        self._batch: Any = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a module without the protocol before training, not after it.
@@ -61,15 +60,11 @@ class AttentionMap(Observer):
         Raises:
             UserError: if it is no `ShowsAttention`.
         """
-        if not isinstance(pl_module, ShowsAttention):
-            raise UserError(f"AttentionMap: {type(pl_module).__name__} has no attention_views and text_views to draw")
+        require(self, pl_module, "attention_views", "text_views")
 
-    def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Keep the first batch, where no texts were given."""
-        if validates(trainer) and self.texts is None and self._batch is None:
-            self._batch = batch
+    def take(self, batch: Any) -> Any:
+        """The batch, where no texts were given."""
+        return batch if self.texts is None else None
 
     def observe(self, trainer: Trainer, module: LightningModule) -> None:
         """Draw."""
@@ -99,8 +94,8 @@ class AttentionMap(Observer):
     def _views(self, module: Any) -> Iterator[list[AttentionView]]:
         if self.texts is not None:
             yield from map(module.text_views, self.texts)
-        elif self._batch is not None:
-            yield from module.attention_views(self._batch, self.num_examples)
+        elif self.taken is not None:
+            yield from module.attention_views(self.taken, self.num_examples)
 
     def _cut(self, view: AttentionView) -> AttentionView:
         cut = slice(self.max_tokens)

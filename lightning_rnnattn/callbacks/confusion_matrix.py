@@ -11,8 +11,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from lightning_rnnattn.callbacks.confusion_figure import confusion_figure
 from lightning_rnnattn.callbacks.figures import save_figure
-from lightning_rnnattn.callbacks.run import RunCallback, log_image, writes
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.callbacks.run import RunCallback, log_image, require, writes
 from lightning_rnnattn.ops.cross_entropy import IGNORE
 
 
@@ -27,7 +26,7 @@ class ConfusionMatrix(RunCallback):
         max_labels: with more labels than this, the least frequent ones are left out of the picture.
 
     Raises:
-        UserError: if the module gives no labels.
+        UserError: when the fit starts, or else the validation or test, if the module has no ``label_names``.
     """
 
     _counts: Tensor
@@ -35,11 +34,14 @@ class ConfusionMatrix(RunCallback):
     def __init__(self, max_labels: int = 40) -> None:
         self.max_labels = max_labels
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a module without labels before training: a validation may come after an epoch."""
+        require(self, pl_module, "label_names")
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count; on every rank, since one may have no batch."""
         module: Any = pl_module
-        if not hasattr(module, "label_names"):
-            raise UserError(f"ConfusionMatrix: {type(module).__name__} gives no labels: leave it out of the callbacks")
+        require(self, module, "label_names")
         size = len(module.label_names)
         self._counts = torch.zeros(size, size, dtype=torch.int64, device=module.device)
 

@@ -125,7 +125,7 @@ def attention_figure(
     from matplotlib.figure import Figure
 
     heads, rows, columns = weights.shape
-    labels = [_drawable(token) for token in queries], [_drawable(token) for token in keys]
+    labels = [drawable(visible(token)) for token in queries], [drawable(visible(token)) for token in keys]
     as_text = all(map(_is_one_cell, labels[1])) and labels[0] == labels[1][-rows:]
     style = token_style(frozenset("".join(map("".join, labels))))
     across = math.ceil(math.sqrt(heads))
@@ -220,10 +220,9 @@ def token_style(characters: frozenset[str]) -> dict[str, Any]:
     }
 
 
-def _drawable(token: str) -> str:
-    """A token as it can be seen, with the code of each character that is invisible or in no installed font."""
-    letters = visible(token)
-    return "".join(c if c.isprintable() and _family(c) else f"U+{ord(c):04X}" for c in letters)
+def drawable(text: str) -> str:
+    """A text with the code of each character in the place of those that are invisible or in no installed font."""
+    return "".join(c if c.isprintable() and _family(c) else f"U+{ord(c):04X}" for c in text)
 
 
 @cache

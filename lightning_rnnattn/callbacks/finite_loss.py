@@ -41,10 +41,18 @@ class FiniteLoss(Callback):
         if skip < 0:
             raise UserError(f"FiniteLoss: skip is {skip}: it must be 0 (stop at once) or more")
         self.skip = skip
+        self._restart()
+
+    def _restart(self) -> None:
         self.skipped = 0
         self._batch: tuple[Any, int] | None = None
         self._loss: Tensor | None = None
         self._bad: Tensor | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begin anew: each fit counts its own steps."""
+        if stage == "fit":
+            self._restart()
 
     def state_dict(self) -> dict[str, Any]:
         """How many steps were left out."""
@@ -111,7 +119,7 @@ class FiniteLoss(Callback):
         for name, parameter in module.named_parameters():
             if not _is_finite(parameter.detach()):
                 return f"the parameter {name}"
-        if self._batch is not None and getattr(module, "_device_mesh", None) is None:
+        if self._batch is not None and module.device_mesh is None:
             found: list[str] = []
             with _watched(module, found), observing(trainer, module):
                 step = getattr(module, "step", None)

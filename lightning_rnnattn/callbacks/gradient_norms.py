@@ -17,7 +17,7 @@ from torch import Tensor
 from lightning_rnnattn.callbacks.figures import save_figure
 from lightning_rnnattn.callbacks.gradient_figure import gradient_figure
 from lightning_rnnattn.callbacks.observer import Observer
-from lightning_rnnattn.callbacks.run import log_image, observing, validates, writes
+from lightning_rnnattn.callbacks.run import log_image, observing, require, writes
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.layers import State
 
@@ -60,8 +60,8 @@ class GradientNorms(Observer):
         filename: the picture's name.
 
     Raises:
-        UserError: when the fit starts, if the module has no ``rnn``, or it is bidirectional: then no state runs from
-            step to step.
+        UserError: when the fit starts, if the module lacks either, or its ``rnn`` is bidirectional: then no state runs
+            from step to step.
     """
 
     def __init__(self, num_points: int = 56, every_n_validations: int = 1, filename: str = "gradients.png") -> None:
@@ -70,7 +70,10 @@ class GradientNorms(Observer):
             raise UserError(f"GradientNorms: num_points={num_points}: at least 2 pieces meet somewhere")
         self.num_points = num_points
         self.filename = filename
-        self._batch: Any = None
+
+    def reset(self) -> None:
+        """Forgets another fit's lines, too."""
+        super().reset()
         self._record: list[tuple[int, Norms]] = []
 
     @property
@@ -80,18 +83,14 @@ class GradientNorms(Observer):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a module without a state that runs from step to step."""
-        if not hasattr(pl_module, "rnn"):
-            raise UserError(f"GradientNorms: {type(pl_module).__name__} has no `rnn` to look at; leave it out")
+        require(self, pl_module, "rnn", "step")
         if getattr(pl_module.rnn, "bidirectional", False):
             raise UserError("GradientNorms: the network is bidirectional: no state runs through time; leave it out")
 
-    def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Take the first batch."""
-        if validates(trainer) and self._batch is None:
-            with torch.inference_mode(False):  # what is made in inference mode takes no part in a backward pass
-                self._batch = copy.deepcopy(batch)
+    def take(self, batch: Any) -> Any:
+        """A copy of the batch."""
+        with torch.inference_mode(False):  # what is made in inference mode takes no part in a backward pass
+            return copy.deepcopy(batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Adds the lines so far."""
@@ -104,10 +103,10 @@ class GradientNorms(Observer):
 
     def observe(self, trainer: Trainer, module: LightningModule) -> None:
         """Measure and draw."""
-        if self._batch is None:  # there is no validation data
+        if self.taken is None:  # there is no validation data
             return
         with observing(trainer, module):
-            norms = norms_by_time(module, self._batch, self.num_points)
+            norms = norms_by_time(module, self.taken, self.num_points)
         self._record.append((trainer.global_step, norms))
         if writes(trainer):
             self.path = self.folder / self.filename

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning_rnnattn.callbacks.figures import save_figure
 from lightning_rnnattn.callbacks.highlights_figure import Highlighted, highlights_figure
 from lightning_rnnattn.callbacks.observer import Observer, no_examples
-from lightning_rnnattn.callbacks.run import log_image, observing, validates, writes
+from lightning_rnnattn.callbacks.run import log_image, observing, require, writes
 from lightning_rnnattn.errors import UserError, require_positive
 
 
@@ -32,7 +32,7 @@ class Highlights(Observer):
         every_n_validations: draw after every so many validations.
 
     Raises:
-        UserError: if a number is below 1.
+        UserError: if a number is below 1; when the fit starts, if the module has not all of these.
     """
 
     def __init__(
@@ -48,20 +48,22 @@ class Highlights(Observer):
         self.num_examples = num_examples
         self.max_tokens = max_tokens
 
-    def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Take the texts from the first batch, where none were given."""
-        if validates(trainer) and self.texts is None:
-            self.texts = (batch.texts or ())[: self.num_examples]
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a module without the protocol before training, not after it."""
+        require(self, pl_module, "attention_weights", "tokenizer", "label_names")
+
+    def take(self, batch: Any) -> Sequence[str] | None:
+        """The first texts, where none were given."""
+        return (getattr(batch, "texts", None) or ())[: self.num_examples] if self.texts is None else None
 
     def observe(self, trainer: Trainer, module: LightningModule) -> None:
         """Draw."""
+        texts = self.taken if self.texts is None else self.texts
         try:
             with observing(trainer, module):
-                found = [self._highlight(module, text) for text in self.texts or ()]
+                found = [self._highlight(module, text) for text in texts or ()]
             if not found:
-                raise no_examples(self.texts)
+                raise no_examples(texts)
         except UserError as error:
             rank_zero_warn(f"Highlights draws nothing: {error}")
             return

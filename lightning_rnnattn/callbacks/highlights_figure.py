@@ -8,6 +8,7 @@ from lightning_rnnattn.callbacks.figures import (
     LETTER,
     MUTED,
     WEIGHT_COLOURS,
+    drawable,
     letters_wide,
     token_style,
     visible,
@@ -52,21 +53,20 @@ def highlights_figure(texts: Sequence[Highlighted], *, title: str = "", subtitle
     apart = any(len(token.strip()) > 1 for text in texts for token in text.tokens)
     placed = [list(_place(text.tokens, int(apart))) for text in texts]
     columns = max((column + letters_wide(token) for tokens in placed for token, _, column in tokens), default=1)
+    notes = [drawable(text.note) for text in texts]
     rows = [1 + max((row for _, row, _ in tokens), default=0) for tokens in placed]
     edge, head = 0.3, 0.8
-    left = edge + 0.25 + LETTER * max(letters_wide(text.note) for text in texts)
+    left = edge + 0.25 + LETTER * max(map(letters_wide, notes))
     width = max(left + LETTER * columns, 0.068 * len(subtitle) + edge) + edge
     height = head + sum(rows) * _LINE + len(rows) * _GAP + edge - _GAP
     figure = Figure(figsize=(width, height), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
     colours = LinearSegmentedColormap.from_list("attention", WEIGHT_COLOURS)
-    letters = "".join(token for tokens in placed for token, _, _ in tokens) + "".join(text.note for text in texts)
-    style = token_style(frozenset(letters))
+    style = token_style(frozenset("".join([*notes, *(shown for tokens in placed for shown, _, _ in tokens)])))
     top = head
-    style = token_style(frozenset("".join(shown for tokens in placed for shown, _, _ in tokens)))
-    for text, tokens, lines in zip(texts, placed, rows, strict=True):
-        axes.text(edge, top + _LINE / 2, text.note, color=MUTED, **style)
+    for text, note, tokens, lines in zip(texts, notes, placed, rows, strict=True):
+        axes.text(edge, top + _LINE / 2, note, color=MUTED, **style)
         strongest = max(text.weights, default=1.0) or 1.0
         for (token, row, column), weight in zip(tokens, text.weights, strict=True):
             x, y = left + column * LETTER, top + row * _LINE
@@ -83,7 +83,7 @@ def _place(tokens: Sequence[str], space: int) -> Iterator[tuple[str, int, int]]:
     """Each token as it is written, and its row and column."""
     row = column = 0
     for token in tokens:
-        shown = visible(token.strip() if space else token) or " "
+        shown = drawable(visible(token.strip() if space else token)) or " "
         width = letters_wide(shown)
         if column and column + width > _COLUMNS:
             row, column = row + 1, 0

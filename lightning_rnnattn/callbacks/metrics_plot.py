@@ -33,6 +33,11 @@ class MetricsPlot(RunCallback):
         self.quantities = tuple(quantities)
         self.max_points = max_points
         self.filename = filename
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets another fit's curves."""
+        super().reset()
         self._record: dict[str, Points] = {}
 
     @property

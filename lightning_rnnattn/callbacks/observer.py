@@ -14,10 +14,14 @@ from lightning_rnnattn.errors import UserError, require_positive
 class Observer(RunCallback):
     """A callback that looks at the model after every so many validations of a fit, and at its end.
 
-    Where weights are averaged, it has the mean that is validated. A subclass implements `observe`.
+    Where weights are averaged, it has the mean that is validated. A subclass implements `observe`,
+    and `take` if it needs a batch.
 
     Args:
         every_n_validations: look after every so many validations.
+
+    Attributes:
+        taken: what `take` kept of the fit's first validation batch; None before.
 
     Raises:
         UserError: if that is below 1.
@@ -26,18 +30,28 @@ class Observer(RunCallback):
     def __init__(self, every_n_validations: int = 1) -> None:
         require_positive(self, every_n_validations=every_n_validations)
         self.every_n_validations = every_n_validations
-        self._validations = 0
-        self._last_step = -1
+        self.reset()
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the run's folder; a fit counts its own validations."""
-        super().setup(trainer, pl_module, stage)
-        if stage == "fit":
-            self._validations, self._last_step = 0, -1
+    def reset(self) -> None:
+        """Forgets another fit's validations and batch."""
+        super().reset()
+        self._validations, self._last_step = 0, -1
+        self.taken: Any = None
+
+    def take(self, batch: Any) -> Any:
+        """What is kept of a fit's first validation batch; None, as long as nothing is."""
+        return None
 
     @abstractmethod
     def observe(self, trainer: Trainer, module: LightningModule) -> None:
         """Looks at the model; called on rank zero, and on every rank where the parameters are sharded."""
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Take what is needed of the first batch."""
+        if validates(trainer) and self.taken is None:
+            self.taken = self.take(batch)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look, if it is time to."""

@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lightning_rnnattn.decoding import evaluating
+from lightning_rnnattn.errors import UserError
 
 
 def run_dir(trainer: Trainer) -> Path:
@@ -46,8 +47,38 @@ class RunCallback(Callback):
     path: Path | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the run's folder."""
+        """Find the run's folder; a fit begins with nothing of another."""
         self.folder = run_dir(trainer)
+        if stage == "fit":
+            self.reset()
+
+    def reset(self) -> None:
+        """Forgets what was gathered in another fit; called before the checkpoint that a fit goes on from is read."""
+        self.path = None
+
+
+def require(callback: Callback, owner: object, *names: str) -> None:
+    """Checks that there is what a callback's protocol asks for; to be called before training.
+
+    Args:
+        callback: whose protocol it is.
+        owner: the module, or what else is to have it.
+        names: attributes. What is None is missing, and so is a hook that a module leaves as Lightning has it.
+
+    Raises:
+        UserError: if any is missing.
+    """
+    missing = [
+        f"`{name}`"
+        for name in names
+        if getattr(owner, name, None) is None
+        or getattr(type(owner), name, None) is getattr(LightningModule, name, owner)
+    ]
+    if missing:
+        kind = type(callback).__name__
+        raise UserError(
+            f"{kind}: {type(owner).__name__} has no {' and no '.join(missing)}: leave {kind} out of the callbacks"
+        )
 
 
 def go_behind_others(trainer: Trainer, callback: Callback) -> None:

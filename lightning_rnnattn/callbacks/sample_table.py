@@ -35,6 +35,10 @@ class SampleTable(Observer):
     def __init__(self, every_n_validations: int, filename: str) -> None:
         super().__init__(every_n_validations)
         self.filename = filename
+
+    def reset(self) -> None:
+        """Forgets another fit's table, too."""
+        super().reset()
         self._rows: list[list[Any]] = []
 
     @abstractmethod

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from lightning_rnnattn.callbacks.run import observing
+from lightning_rnnattn.callbacks.run import observing, require
 from lightning_rnnattn.callbacks.sample_table import Row, SampleTable
 from lightning_rnnattn.decoding import generate
 from lightning_rnnattn.errors import UserError
@@ -32,7 +32,8 @@ class SampledText(SampleTable):
         filename: the file's name.
 
     Raises:
-        UserError: when the fit starts, if a prompt is empty or has what the tokenizer cannot encode.
+        UserError: when the fit starts, if the module lacks any of that, or a prompt is empty or has what the tokenizer
+            cannot encode.
     """
 
     key = "samples"
@@ -58,7 +59,8 @@ class SampledText(SampleTable):
         self.seed = seed
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a prompt that cannot be encoded before training, not after it."""
+        """Refuse a module that cannot write, or a prompt that cannot be encoded, before training, not after it."""
+        require(self, pl_module, "tokenizer", "prefill", "decode_step")
         tokenizer: Any = pl_module.tokenizer
         for prompt in self.prompts:
             if not tokenizer.encode(prompt):

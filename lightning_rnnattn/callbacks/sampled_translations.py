@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 
-from lightning_rnnattn.callbacks.run import observing
+from lightning_rnnattn.callbacks.run import observing, require
 from lightning_rnnattn.callbacks.sample_table import Row, SampleTable
 from lightning_rnnattn.data.base_pairs import BasePairDataModule
 from lightning_rnnattn.errors import UserError, require_positive
@@ -28,7 +28,8 @@ class SampledTranslations(SampleTable):
         filename: the file's name.
 
     Raises:
-        UserError: if a number is below 1; when the fit starts, if there are no pairs to validate on.
+        UserError: if a number is below 1; when the fit starts, if the module has no ``predict_step`` of its own, or
+            there are no pairs to validate on.
     """
 
     key = "translations"
@@ -40,7 +41,8 @@ class SampledTranslations(SampleTable):
         self.num_examples = num_examples
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make sure that there are examples before training, not after it."""
+        """Make sure that there are examples, and what translates them, before training, not after it."""
+        require(self, pl_module, "predict_step")
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, BasePairDataModule):
             raise UserError(

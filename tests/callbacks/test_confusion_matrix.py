@@ -1,3 +1,4 @@
+import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
@@ -8,7 +9,7 @@ from lightning_rnnattn.callbacks.confusion_figure import confusion_figure
 from lightning_rnnattn.callbacks.figures import save_figure
 from lightning_rnnattn.errors import UserError
 
-from .tiny import TinyModel
+from .tiny import Batches, TinyModel
 
 
 class Deciding(TinyModel):
@@ -63,9 +64,16 @@ def test_several_labels_have_no_such_matrix(fit, tmp_path):
     assert not (tmp_path / "confusion").exists()
 
 
-def test_a_model_without_labels_is_told(fit):
-    with pytest.raises(UserError, match="TinyModel gives no labels"):
-        fit(ConfusionMatrix(), max_epochs=1)
+def test_a_model_without_labels_is_told_before_training(fit):
+    class Trained(TinyModel):
+        def training_step(self, batch, batch_idx):
+            pytest.fail("it was trained")
+
+    with pytest.raises(UserError, match="ConfusionMatrix: Trained has no `label_names`: leave ConfusionMatrix out"):
+        fit(ConfusionMatrix(), kind=Trained, max_epochs=1)
+    trainer = L.Trainer(accelerator="cpu", logger=False, callbacks=[ConfusionMatrix()])
+    with pytest.raises(UserError, match="ConfusionMatrix: TinyModel has no `label_names`"):
+        trainer.validate(TinyModel(), Batches(2))
 
 
 @pytest.mark.parametrize("labels", [("0", "1"), ("$x$ long name", "b", "<unk>", "d", "e", "f")])

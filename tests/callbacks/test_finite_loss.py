@@ -112,6 +112,13 @@ def test_the_count_resumes(fit):
     assert again.skipped == 2
 
 
+def test_a_second_fit_counts_its_own(fit):
+    guard = FiniteLoss(skip=2)
+    for _ in range(2):
+        fit(guard, kind=Breaks)
+        assert guard.skipped == 2
+
+
 def test_changes_nothing_in_a_run_without_faults(fit):
     _, plain = fit(kind=TinyModel)
     _, guarded = fit(FiniteLoss(), kind=TinyModel)

@@ -122,7 +122,7 @@ def test_a_network_that_reads_both_ways_is_refused(fit):
 
     with pytest.raises(UserError, match="bidirectional: no state runs through time"):
         fit(GradientNorms(), kind=Both)
-    with pytest.raises(UserError, match="Linear has no `rnn`"):
+    with pytest.raises(UserError, match="Linear has no `rnn` and no `step`"):
         GradientNorms().on_fit_start(None, nn.Linear(1, 1))
     with pytest.raises(UserError, match="num_points=1"):
         GradientNorms(num_points=1)

@@ -14,12 +14,11 @@ from lightning_rnnattn.callbacks.run import run_dir
 from lightning_rnnattn.data import ClassExamples, LengthBatches
 
 
-def fit(folder, callback, max_steps=-1, **options):
+def fit(folder, callback, max_steps=-1, texts=("abc", "d", "dcba"), **options):
     classifier = SequenceClassifier(5, 2, rnn=partial(LSTM, hidden_size=4), **options)
     classifier.tokenizer, classifier.labels = CharTokenizer(unk=True).train(["abcd"]), ("n", "y")
-    texts = ["abc", "d", "dcba"]
     rows = [torch.tensor(classifier.tokenizer.encode(text)) for text in texts]
-    examples = ClassExamples(rows, torch.tensor([0, 1, 0]), texts)
+    examples = ClassExamples(rows, torch.arange(len(texts)) % 2, texts)
     trainer = L.Trainer(
         callbacks=[callback],
         default_root_dir=folder,
@@ -46,6 +45,20 @@ def test_draws_the_texts_after_every_validation_and_trains_nothing_differently(t
     _, without = fit(tmp_path, L.Callback())
     for name, weight in without.state_dict().items():
         assert torch.equal(weight, with_it.state_dict()[name]), name
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning")
+def test_a_second_fit_draws_texts_of_its_own(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "lightning_rnnattn.callbacks.highlights.highlights_figure",
+        lambda texts, **said: drawn.append({"".join(text.tokens) for text in texts}) or highlights_figure(texts),
+    )
+    callback = Highlights()
+    fit(tmp_path, callback)
+    fit(tmp_path, callback, texts=("aa", "bb"))
+    assert drawn[2:] == [{"aa", "bb"}] * 2
+    assert callback.texts is None
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning")

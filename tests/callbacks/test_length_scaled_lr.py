@@ -1,9 +1,14 @@
+from types import SimpleNamespace
+
 import lightning.pytorch as L
 import pytest
 import torch
 
 from lightning_rnnattn.callbacks import LastCheckpoint, LengthScaledLR
 from lightning_rnnattn.data import TokenBatches
+from lightning_rnnattn.errors import UserError
+
+from .tiny import Batches
 
 
 class Counter(L.LightningModule):
@@ -44,3 +49,12 @@ def test_each_step_has_the_rate_of_its_length_and_schedules_do_not_see_it(tmp_pa
     assert -float(model.weight) == pytest.approx(sum(0.5 / (1 + t) * scales[t] for t in steps))
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert saved["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0.5 / (1 + len(steps)))
+
+
+def test_data_without_lengths_is_refused_before_the_first_step(fit):
+    with pytest.raises(UserError, match="LengthScaledLR: Batches has no `seq_len`: leave LengthScaledLR out"):
+        fit(LengthScaledLR())
+    batches = Batches()
+    batches.seq_len, batches.batches = 11, [SimpleNamespace()]
+    with pytest.raises(UserError, match="LengthScaledLR: SimpleNamespace has no `tokens`"):
+        fit(LengthScaledLR(), train=batches)

@@ -20,6 +20,7 @@ from lightning_rnnattn.callbacks.figures import (
     save_figure,
     visible,
 )
+from lightning_rnnattn.callbacks.highlights_figure import Highlighted, highlights_figure
 from lightning_rnnattn.errors import UserError
 
 from .tiny import TinyModel
@@ -83,9 +84,12 @@ def test_letters_lie_on_their_cells():
 )
 def test_every_script_is_drawn_or_named(tmp_path, script):
     for tokens in (list(script), script.split()):
-        figure = attention_figure(np.full((2, len(tokens), len(tokens)), 0.5), tokens, tokens, title=script[:0])
-        save_figure(figure, tmp_path / "a.png")
-        assert all(map(str.isprintable, texts(figure)))
+        matrix = attention_figure(np.full((2, len(tokens), len(tokens)), 0.5), tokens, tokens, title=script[:0])
+        marked = highlights_figure([Highlighted(tokens, [0.5] * len(tokens), "a")])
+        noted = highlights_figure([Highlighted(["a"], [1.0], script)])
+        for figure in (matrix, marked, noted):
+            save_figure(figure, tmp_path / "a.png")
+            assert all(map(str.isprintable, texts(figure)))
 
 
 def test_a_letter_that_no_font_has_is_named():
@@ -195,7 +199,7 @@ def test_attention_map_of_a_module_without_the_protocol(fit):
     class Other(TinyModel):
         text_views = None
 
-    with pytest.raises(UserError, match="AttentionMap: Other has no attention_views"):
+    with pytest.raises(UserError, match="AttentionMap: Other has no `text_views`: leave AttentionMap out"):
         fit(AttentionMap(), kind=Other)
 
 

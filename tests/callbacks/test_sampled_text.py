@@ -30,9 +30,9 @@ def test_every_other_validation(fit):
 
 def test_a_second_fit_counts_its_own_validations(fit):
     callback = SampledText(["to"], 5, every_n_validations=2)
-    fit(callback, max_epochs=3)
-    fit(callback, max_epochs=2)
-    assert [row[0] for row in callback.state_dict()["rows"]] == [16, 24, 16]
+    for epochs, steps in ((3, [16, 24]), (2, [16])):
+        fit(callback, max_epochs=epochs)
+        assert [row[0] for row in callback.state_dict()["rows"]] == steps
 
 
 def test_the_table_goes_on_after_a_stop(fit, tmp_path):
