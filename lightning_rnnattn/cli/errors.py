@@ -7,7 +7,9 @@ from difflib import get_close_matches
 
 from lightning_rnnattn.errors import UserError
 
-_OF_THE_SYSTEM = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR)
+_OF_THE_SYSTEM = {
+    getattr(errno, name) for name in ("ENOENT", "EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ENOTDIR", "EISDIR")
+}
 """Errors of files that are no fault of the program."""
 
 

@@ -175,10 +175,10 @@ class StackedRNN(RNN):
     def _check(self, x: Tensor, state: State | None, lengths: Tensor | None) -> None:
         if lengths is not None:
             if not isinstance(lengths, Tensor) or lengths.is_floating_point() or lengths.shape != x.shape[:1]:
-                raise ValueError(f"lengths must be a tensor of {len(x)} integers, one for each sequence, not {lengths!r}")
+                raise ValueError(f"lengths must be a tensor of {len(x)} integers, one of each sequence: {lengths!r}")
             seen = lengths.device.type == "cpu" and not torch.compiler.is_compiling() and lengths.numel() > 0
             if seen and not 0 <= lengths.min() <= lengths.max() <= x.shape[1]:
-                raise ValueError(f"lengths must lie between 0 and the {x.shape[1]} steps of a sequence, not {lengths!r}")
+                raise ValueError(f"lengths must lie between 0 and the {x.shape[1]} steps of a sequence: {lengths!r}")
         for part in () if state is None else (state,) if isinstance(state, Tensor) else state:
             expected = self.num_layers * self.directions, len(x), self.hidden_size
             if part.shape != expected:
