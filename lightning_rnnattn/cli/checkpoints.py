@@ -54,6 +54,7 @@ class CheckpointSettings:
         if early.init_from:
             checkpoint = read_checkpoint(early.init_from)
             specs = _specs(checkpoint, model="hyper_parameters")
+            specs.get("model", {}).get("init_args", {}).pop("lr_scheduler", None)  # made for the length of another run
             return cls(specs, saved_vocabularies(checkpoint), checkpoint["state_dict"])
         if early.ckpt_path and early.ckpt_path not in (*SEARCHED, REQUEUED):
             checkpoint = read_checkpoint(early.ckpt_path)

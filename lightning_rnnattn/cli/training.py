@@ -105,7 +105,7 @@ def _is_no_advertisement(record: logging.LogRecord) -> bool:
 class TrainingCLI(LightningCLI):
     """LightningCLI for any `SequenceModule` and any `LightningDataModule`.
 
-    It differs from Lightning's own in what a checkpoint means. With `--ckpt_path` (and `--init_from`, data excepted)
+    It differs from Lightning's own in what a checkpoint means. With `--ckpt_path` (and `--init_from`, data and schedule excepted)
     the settings in the checkpoint are *defaults*: YAML and flags win, and nothing need be repeated. Its vocabularies go
     into the data module. And an argument that the model requires but nobody gave, such as `vocab_size`, is asked of the
     data module under the same name (`ModelInstantiator`).

@@ -56,7 +56,7 @@ class CheckpointedModule(Recorded, L.LightningModule):
         """Takes what is known of `vocabularies`, by name.
 
         Raises:
-            UserError: if the module has another already.
+            UserError: if the module has another already, or is too small for it.
         """
         for name in self.vocabularies:
             new, own = vocabularies.get(name), getattr(self, name)
@@ -68,7 +68,16 @@ class CheckpointedModule(Recorded, L.LightningModule):
                     f"the data's {what} {'are' if what.endswith('s') else 'is'} not what this model was trained with: "
                     f"set datamodule.{name} = model.{name} before the trainer starts"
                 )
+            size = new.vocab_size if isinstance(new, Tokenizer) else len(new)
+            if size > (most := self.num_ids().get(name, size)):
+                raise UserError(
+                    f"the data's {name.replace('_', ' ')} knows {size} ids, and the model was made for {most}"
+                )
             setattr(self, name, new)
+
+    def num_ids(self) -> dict[str, int]:
+        """How many ids the module was made for, by the name of their vocabulary; what it leaves out is not checked."""
+        return {}
 
     def to_spec(self) -> dict[str, Any]:
         """What the module was made from, as YAML has it, so that it can be an argument of another (`Ensemble`)."""

@@ -70,6 +70,11 @@ class LabelModule(SequenceModule):
         super().on_fit_start()
         prepare_input(self.input, self.tokenizer)
 
+    def num_ids(self) -> dict[str, int]:
+        """See `CheckpointedModule.num_ids`."""
+        embedding = getattr(self.input, "embedding", None)
+        return {"tokenizer": embedding.num_embeddings} if isinstance(embedding, nn.Embedding) else {}
+
     @property
     def label_names(self) -> tuple[str, ...]:
         """The names of the labels, which are known once the data said them.

@@ -124,6 +124,10 @@ class LanguageModel(SequenceModule):
         """The recurrent network, for callbacks that look at it."""
         return self.core.rnn
 
+    def num_ids(self) -> dict[str, int]:
+        """See `CheckpointedModule.num_ids`."""
+        return {"tokenizer": len(self.output.weight)}
+
     def build_output(self, hidden_size: int, vocab_size: int) -> nn.Linear:
         """Makes the map from features to logits."""
         output = nn.Linear(hidden_size, vocab_size)

@@ -131,6 +131,10 @@ class Seq2Seq(Seq2SeqModule):
                 "needs one vocabulary for both (data.target_tokenizer: null)"
             )
 
+    def num_ids(self) -> dict[str, int]:
+        """See `CheckpointedModule.num_ids`."""
+        return {"source_tokenizer": self.source_embedding.num_embeddings, "target_tokenizer": len(self.output.weight)}
+
     def build_embedding(self, vocab_size: int, embedding_size: int) -> nn.Embedding:
         """Makes the map from token ids to vectors, for either side."""
         embedding = nn.Embedding(vocab_size, embedding_size)

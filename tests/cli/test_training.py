@@ -242,6 +242,15 @@ def test_init_from_starts_anew_from_weights_and_tokenizer(workdir, checkpoint, f
     assert all(torch.equal(before["state_dict"][name], tensor) for name, tensor in after["state_dict"].items())
 
 
+def test_init_from_leaves_the_schedule_of_the_other_run(fit, small):
+    fit(*small, "--model.optimizer=SGD", "--model.optimizer.lr=0.5", "--model.lr_scheduler=WarmupCosine",
+        "--model.lr_scheduler.num_steps=2")  # fmt: skip
+    fit("--init_from=runs/version_0/checkpoints/last.ckpt", "--data=TinyShakespeare", "--data.seq_len=8")
+    arguments = yaml.safe_load(Path("runs/version_1/config.yaml").read_text())["model"]["init_args"]
+    assert arguments["lr_scheduler"] is None
+    assert arguments["optimizer"]["init_args"]["lr"] == 0.5
+
+
 def test_init_from_what_does_not_fit(checkpoint, fails, small):
     line = fails("fit", *QUIET, *small, f"--init_from={checkpoint}", "--model.input.embedding_size=5")
     assert line.endswith(

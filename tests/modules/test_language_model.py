@@ -395,6 +395,15 @@ def test_resuming_with_text_of_another_vocabulary_is_refused(tmp_path):
         fit(tmp_path / "other", TEXT.upper(), CharTokenizer(), ckpt_path=tmp_path / "model.ckpt")
 
 
+def test_data_of_more_tokens_than_the_model_are_refused():
+    data, tokenizer = TextDataModule("none.txt"), CharTokenizer().train(["abcd"])
+    data.tokenizer = tokenizer
+    model = LanguageModel(tokenizer.vocab_size - 1)
+    with pytest.raises(UserError, match=rf"knows {tokenizer.vocab_size} ids, and the model was made for"):
+        model.take_vocabularies_of(data)
+    LanguageModel(tokenizer.vocab_size + 7).take_vocabularies_of(data)  # rounded up for speed
+
+
 def test_a_run_goes_on_in_another_precision(tmp_path):
     trainer, _, _ = fit(tmp_path, TEXT, CharTokenizer(), precision="bf16-true")
     trainer.save_checkpoint(tmp_path / "model.ckpt")
