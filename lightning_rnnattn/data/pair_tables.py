@@ -17,13 +17,13 @@ class PairTableDataModule(BasePairDataModule):
     Args:
         train_files: paths and glob patterns of ``.tsv``, ``.csv`` or ``.jsonl`` files, each with ``.gz`` or without;
             then ``dataset`` is not used, for validation and test neither.
-        val_files: the same for validation; then ``val_split`` and ``val_fraction`` are not used.
+        val_files: the same for validation; then ``val_fraction`` is not used.
         test_files: the same for the test; then ``test_split`` is not used.
         predict_files: the same to predict the targets of, in order; plain lines where the name ends otherwise.
         dataset: where there are no ``train_files``: a data set on the hub, or a local folder with one.
         dataset_config: its configuration, where it has several.
         train_split: its split for training; slices such as ``train[:10%]`` are fine.
-        val_split: its split for validation, where there are no files for it; null for none.
+        val_split: its split for validation, where there are neither files nor a fraction for it; null for none.
         test_split: its split for the test, likewise.
         source_column: the column with the source; ``translation.de`` is the field ``de`` of a column of objects.
         target_column: the column with the target.
@@ -51,7 +51,12 @@ class PairTableDataModule(BasePairDataModule):
         super().__init__(**options)
         self.files = {"train": train_files, "val": val_files, "test": test_files, "predict": predict_files}
         self.dataset, self.dataset_config = dataset if train_files is None else None, dataset_config
-        self.dataset_splits = {"train": train_split, "val": val_split, "test": test_split, "predict": None}
+        self.dataset_splits = {
+            "train": train_split,
+            "val": None if self.val_fraction else val_split,
+            "test": test_split,
+            "predict": None,
+        }
         self.source_column, self.target_column = source_column, target_column
         self._hub_tables: dict[Split, Table] = {}
 
