@@ -62,11 +62,9 @@ class DescribeCLI(TrainingCLI):
         data: the data module.
     """
 
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> Any:
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if "data" not in self.checkpoint.defaults:
-            parser.set_defaults({"data": {"class_path": "lightning.pytorch.LightningDataModule"}})
-        return parser
+    def defaults(self) -> dict[str, Any]:
+        """Those of `fit`; and no data is data, too."""
+        return {"data": {"class_path": "lightning.pytorch.LightningDataModule"}, **super().defaults()}
 
     def _add_instantiators(self) -> None:
         data = DataInstantiator(self, self.checkpoint.vocabularies)
