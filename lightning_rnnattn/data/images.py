@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from lightning_rnnattn.data.class_batch import ClassBatch
-from lightning_rnnattn.data.options import Options
 from lightning_rnnattn.data.padded import Padded
 from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.spec import Described
 
 
-class ImageView(Options):
+class ImageView(Described):
     """How an image becomes a sequence: a frozen dataclass."""
 
     @abstractmethod
