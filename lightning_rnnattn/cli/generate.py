@@ -39,7 +39,7 @@ def run(command: str, args: list[str]) -> None:
 
     from lightning_rnnattn.decoding import generate
 
-    model = load_model(options, args)
+    model = load_model(options)
     if getattr(model, "tokenizer", None) is None or not hasattr(model, "prefill"):
         raise UserError(f"--ckpt_path {options.ckpt_path}: {type(model).__name__} cannot write text")
 

@@ -33,7 +33,7 @@ def run(command: str, args: list[str]) -> None:
     from lightning_rnnattn.callbacks.page import attention_page
     from lightning_rnnattn.modules import ShowsAttention
 
-    model = load_model(options, args)
+    model = load_model(options)
     kind = type(model).__name__
     if not isinstance(model, ShowsAttention):
         raise UserError(f"--ckpt_path {options.ckpt_path}: {kind} has no text_views, so that there is nothing to show")

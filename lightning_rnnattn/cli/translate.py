@@ -74,7 +74,7 @@ def run(command: str, args: list[str]) -> None:
     options = make_parser().parse_args(args)
     check_at_least_one(options, "batch_size")
     check_output("alignments", options.alignments, vars(options).items())
-    model = load_model(options, args)
+    model = load_model(options)
     if not hasattr(model, "decode") or not hasattr(model, "source_tokenizer"):
         raise UserError(f"--ckpt_path {options.ckpt_path}: {type(model).__name__} cannot translate")
     if model.source_tokenizer is None or model.target_tokenizer is None:
