@@ -58,7 +58,7 @@ def run(command: str, args: list[str]) -> None:
                 raise UserError(f"--ckpt_path {path}: its {what} is not that of {options.ckpt_path[0]}")
     check_writable("output", options.output)
     first = read_checkpoint(options.ckpt_path[0])
-    with replacing(Path(options.output)) as file:
+    with replacing(Path(options.output).resolve()) as file:
         torch.save(_checkpoint(Ensemble(members), first), file)
     print(options.output)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lightning_rnnattn.cli.loading import (
@@ -162,8 +163,11 @@ def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def _open(path: str | None) -> Any:
+    if path is None:
+        return nullcontext()
     try:
-        return nullcontext() if path is None else open(path, "w", encoding="utf-8")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "w", encoding="utf-8")  # as lines come, so that it may be a pipe
     except OSError as error:
         raise UserError(f"--alignments {path}: {error.strerror}") from None
 
