@@ -100,17 +100,6 @@ def reads_lowercase(path: str) -> bool:
     return bool(read_checkpoint(path).get("datamodule_hyper_parameters", {}).get("lowercase"))
 
 
-def check_at_least_one(options: Namespace, *names: str) -> None:
-    """Checks that numbers are positive.
-
-    Raises:
-        UserError: naming the option.
-    """
-    for name in names:
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name} is {getattr(options, name)}: it must be at least 1")
-
-
 def stdin_lines(what: str) -> Iterator[str]:
     """Standard input as text files are read: UTF-8 whatever the locale, no byte order mark, no ends of lines.
 

@@ -43,7 +43,7 @@ from lightning_rnnattn.cli.processes import (
     lost_process,
     speak_for_others,
 )
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_seed
 from lightning_rnnattn.modules import SequenceModule, read_checkpoint
 from lightning_rnnattn.spec import spec
 
@@ -189,9 +189,7 @@ class TrainingCLI(LightningCLI):
             raise UserError(message) from error
         for key in ("model", "data", "trainer.callbacks", "trainer.logger"):
             check_nulls(self.config[self.command].get(key), key)
-        seed = self.config[self.command].seed_everything
-        if not 0 <= seed < 2**32:
-            raise UserError(f"seed_everything is {seed}: it must be at least 0 and below 2³²")
+        require_seed("", seed_everything=self.config[self.command].seed_everything)
         clip = self.config[self.command].trainer.gradient_clip_val
         if clip is not None and not clip >= 0:
             raise UserError(f"trainer.gradient_clip_val is {clip}: it must be 0 (no clipping) or more")

@@ -11,17 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from lightning_rnnattn.cli.loading import (
-    add_int8_option,
-    add_model_options,
-    check_at_least_one,
-    load_model,
-    reads_lowercase,
-    stdin_lines,
-)
+from lightning_rnnattn.cli.loading import add_int8_option, add_model_options, load_model, reads_lowercase, stdin_lines
 from lightning_rnnattn.cli.outputs import check_output
 from lightning_rnnattn.cli.plain import PlainParser
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_at_least_one
 
 if TYPE_CHECKING:  # torch takes seconds to import, which --help can do without
     from lightning_rnnattn.decoding import Hypothesis, Search
@@ -73,7 +66,7 @@ def run(command: str, args: list[str]) -> None:
         UserError: for options, lines or a checkpoint that cannot be used.
     """
     options = make_parser().parse_args(args)
-    check_at_least_one(options, "batch_size")
+    require_at_least_one("--", batch_size=options.batch_size)
     check_output("alignments", options.alignments, vars(options).items())
     model = load_model(options)
     if not hasattr(model, "decode") or not hasattr(model, "source_tokenizer"):
