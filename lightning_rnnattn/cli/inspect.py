@@ -5,7 +5,7 @@ from pathlib import Path
 from lightning_rnnattn.cli.loading import add_model_options, load_model, reads_lowercase, text_lines
 from lightning_rnnattn.cli.outputs import check_output, check_writable
 from lightning_rnnattn.cli.plain import PlainParser
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_at_least_one
 
 
 def make_parser() -> PlainParser:
@@ -27,6 +27,7 @@ def run(command: str, args: list[str]) -> None:
         UserError: for options, texts or a checkpoint that cannot be used.
     """
     options = make_parser().parse_args(args)
+    require_at_least_one("--", max_tokens=options.max_tokens)
     check_output("output", options.output, vars(options).items())
     import torch
 
