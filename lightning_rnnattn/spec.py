@@ -25,7 +25,7 @@ class DescribesItself(Protocol):
 
 
 class Described(ABC):  # noqa: B024  # what is abstract is up to subclasses
-    """A frozen dataclass that is given to a module: its class is the choice, its fields are the options."""
+    """A frozen dataclass that is given to a module or data module: its class is the choice, its fields the options."""
 
     def to_spec(self) -> dict[str, Any]:
         """The choice as YAML has it: ``{"class_path": ..., "init_args": {...}}``, plain data only."""

@@ -19,7 +19,7 @@ from lightning_rnnattn.cli.early import early_options, import_modules
 from lightning_rnnattn.cli.instantiators import DataInstantiator, ModelInstantiator
 from lightning_rnnattn.cli.plain import PlainParser
 from lightning_rnnattn.cli.training import TrainingCLI
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_at_least_one
 from lightning_rnnattn.modules import SequenceModule
 
 UNITS = ("", " K", " M", " G", " T")
@@ -41,9 +41,7 @@ def run(command: str, args: list[str]) -> None:
         UserError: for settings or a checkpoint that cannot be used.
     """
     options, rest = make_parser().parse_known_args(args)
-    for name, number in vars(options).items():
-        if number is not None and number < 1:
-            raise UserError(f"--{name} is {number}: it must be at least 1")
+    require_at_least_one("--", **vars(options))
     if options.vocab_size is not None:
         rest.append(f"--model.vocab_size={options.vocab_size}")
     import_modules(early_options(rest).modules)
@@ -62,11 +60,9 @@ class DescribeCLI(TrainingCLI):
         data: the data module.
     """
 
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> Any:
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if "data" not in self.checkpoint.defaults:
-            parser.set_defaults({"data": {"class_path": "lightning.pytorch.LightningDataModule"}})
-        return parser
+    def defaults(self) -> dict[str, Any]:
+        """Those of `fit`; and no data is data, too."""
+        return {"data": {"class_path": "lightning.pytorch.LightningDataModule"}, **super().defaults()}
 
     def _add_instantiators(self) -> None:
         data = DataInstantiator(self, self.checkpoint.vocabularies)

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,7 @@ def early_options(args: list[str]) -> EarlyOptions:
     return EarlyOptions(tuple(modules + flags.modules), **found)
 
 
-def import_modules(names: tuple[str, ...]) -> None:
+def import_modules(names: Iterable[str]) -> None:
     """Imports a user's modules.
 
     Raises:

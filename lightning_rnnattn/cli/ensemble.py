@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from lightning_rnnattn.cli.early import early_options, import_modules
+from lightning_rnnattn.cli.early import import_modules
+from lightning_rnnattn.cli.loading import add_import_option
 from lightning_rnnattn.cli.outputs import check_output, check_writable
 from lightning_rnnattn.cli.plain import PlainParser
 from lightning_rnnattn.errors import UserError
@@ -20,7 +21,7 @@ def make_parser() -> PlainParser:
         "--ckpt_path", nargs="+", action="extend", required=True, metavar="FILE", help="the checkpoints of the models"
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="the checkpoint to write")
-    parser.add_argument("--import", action="append", metavar="MODULE", help="a module of yours to import first")
+    add_import_option(parser)
     return parser
 
 
@@ -32,7 +33,7 @@ def run(command: str, args: list[str]) -> None:
     """
     options = make_parser().parse_args(args)
     check_output("output", options.output, [("ckpt_path", options.ckpt_path)])
-    import_modules(early_options(args).modules)
+    import_modules(options.modules)
 
     from pathlib import Path
 
@@ -57,7 +58,7 @@ def run(command: str, args: list[str]) -> None:
                 raise UserError(f"--ckpt_path {path}: its {what} is not that of {options.ckpt_path[0]}")
     check_writable("output", options.output)
     first = read_checkpoint(options.ckpt_path[0])
-    with replacing(Path(options.output)) as file:
+    with replacing(Path(options.output).resolve()) as file:
         torch.save(_checkpoint(Ensemble(members), first), file)
     print(options.output)
 

@@ -4,7 +4,7 @@ import importlib
 import os
 from pathlib import Path
 
-from lightning_rnnattn.cli.early import early_options, import_modules
+from lightning_rnnattn.cli.early import import_modules
 from lightning_rnnattn.cli.loading import add_checkpoint_options
 from lightning_rnnattn.cli.plain import PlainParser
 from lightning_rnnattn.errors import UserError
@@ -40,6 +40,6 @@ def run(command: str, args: list[str]) -> None:
     if options.output.exists() and not options.output.is_dir():
         raise UserError(f"--output {options.output}: is a file, not a folder")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the ONNX exporter is not sure of shapes; that is seen to
-    import_modules(early_options(args).modules)
+    import_modules(options.modules)
     importlib.import_module(FORMATS[options.format]).export(options.ckpt_path, options.output)
     print(*sorted(options.output.iterdir()), sep="\n")

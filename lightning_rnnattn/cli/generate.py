@@ -1,8 +1,8 @@
 """`lightning_rnnattn generate`: continue prompts with the language model in a checkpoint."""
 
-from lightning_rnnattn.cli.loading import add_int8_option, add_model_options, check_at_least_one, load_model, text_lines
+from lightning_rnnattn.cli.loading import add_int8_option, add_model_options, load_model, text_lines
 from lightning_rnnattn.cli.plain import PlainParser
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_at_least_one
 
 SEPARATOR = "\n\n---\n\n"  # between texts, where there are several
 
@@ -34,12 +34,12 @@ def run(command: str, args: list[str]) -> None:
         UserError: for options, prompts or a checkpoint that cannot be used.
     """
     options = make_parser().parse_args(args)
-    check_at_least_one(options, "num_samples", "batch_size")
+    require_at_least_one("--", num_samples=options.num_samples, batch_size=options.batch_size)
     import torch
 
     from lightning_rnnattn.decoding import generate
 
-    model = load_model(options, args)
+    model = load_model(options)
     if getattr(model, "tokenizer", None) is None or not hasattr(model, "prefill"):
         raise UserError(f"--ckpt_path {options.ckpt_path}: {type(model).__name__} cannot write text")
 

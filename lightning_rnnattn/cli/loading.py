@@ -5,7 +5,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from typing import Any
 
-from lightning_rnnattn.cli.early import early_options, import_modules
+from lightning_rnnattn.cli.early import import_modules
 from lightning_rnnattn.cli.plain import PlainParser
 from lightning_rnnattn.errors import UserError
 
@@ -18,7 +18,19 @@ def add_checkpoint_options(parser: PlainParser, what: str) -> None:
         what: the kind of model, as in "the checkpoint of …".
     """
     parser.add_argument("--ckpt_path", required=True, help=f"the checkpoint of {what}")
-    parser.add_argument("--import", action="append", metavar="MODULE", help="a module of yours to import first")
+    add_import_option(parser)
+
+
+def add_import_option(parser: PlainParser) -> None:
+    """Adds the option that names modules for `import_modules`."""
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module of yours to import first",
+    )
 
 
 def add_model_options(parser: PlainParser, what: str) -> None:
@@ -34,12 +46,11 @@ def add_int8_option(parser: PlainParser) -> None:
     )
 
 
-def load_model(options: Namespace, args: list[str]) -> Any:
+def load_model(options: Namespace) -> Any:
     """The model that the options name, in evaluation mode, on its device.
 
     Args:
         options: what a parser with `add_model_options` found.
-        args: what it found them in.
 
     Raises:
         UserError: for a device or a checkpoint that cannot be used, or for ``--int8`` where it is not to be had.
@@ -48,7 +59,7 @@ def load_model(options: Namespace, args: list[str]) -> Any:
 
     from lightning_rnnattn.modules import load
 
-    import_modules(early_options(args).modules)
+    import_modules(options.modules)
     int8 = getattr(options, "int8", False)
     name = options.device or ("cuda" if torch.cuda.is_available() and not int8 else "cpu")
     try:
@@ -87,17 +98,6 @@ def reads_lowercase(path: str) -> bool:
     from lightning_rnnattn.modules import read_checkpoint
 
     return bool(read_checkpoint(path).get("datamodule_hyper_parameters", {}).get("lowercase"))
-
-
-def check_at_least_one(options: Namespace, *names: str) -> None:
-    """Checks that numbers are positive.
-
-    Raises:
-        UserError: naming the option.
-    """
-    for name in names:
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name} is {getattr(options, name)}: it must be at least 1")
 
 
 def stdin_lines(what: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule
 
+from lightning_rnnattn.arguments import class_arguments, parser_arguments
 from lightning_rnnattn.cli.errors import nearest, subclass_names
 from lightning_rnnattn.spec import spec
 
@@ -58,7 +59,7 @@ def short_message(message: str, parser: ArgumentParser) -> str:
 def _option(match: re.Match[str], parser: ArgumentParser) -> str:
     key = match["key"] or match["flag"]
     if key:  # at the top level, where the parser knows all keys
-        known = [action.dest for action in parser._actions]
+        known = list(parser_arguments(parser))
         root, *_ = key.split(".")
         key = key.partition(".init_args.")[0]
         return f"no option {key}{nearest(key, known) or nearest(root, known)}"
@@ -66,7 +67,7 @@ def _option(match: re.Match[str], parser: ArgumentParser) -> str:
     holder = _holder(match, option=True)
     if holder is LightningDataModule:  # options of a class that was not named are taken for those of its base
         return _missing("data", parser)
-    known = [name for name in _arguments(holder) if not name.endswith(".help")] if holder else []
+    known = [name for name in class_arguments(holder) if not name.endswith(".help")] if holder else []
     return f"no option {'.'.join([*_keys(match), name])}{nearest(name, known)}"
 
 
@@ -95,8 +96,8 @@ def _class(match: re.Match[str], parser: ArgumentParser) -> str:
     if not match["base"] and re.search(r"[/\\]|\.ya?ml$", given):
         return f"{'.'.join([*parents, key])}: no file {given!r}"
     holder = _holder(match)
-    annotation = (_arguments(holder) if holder else _types(parser)).get(key)
-    bases = dict.fromkeys(_classes(annotation))
+    argument = (class_arguments(holder) if holder else parser_arguments(parser)).get(key)
+    bases = dict.fromkeys(_classes(argument.type)) if argument else {}
     kind = " or ".join(base.__name__ for base in bases)
     if match["base"]:
         return f"{'.'.join([*parents, key])}: which {match['base']}? give its class_path{_or_checkpoint(parser)}"
@@ -178,17 +179,6 @@ def _holder(match: re.Match[str], option: bool = False) -> Any:
             return None if factory[1] == "typing.Union" else resolve_name(factory[1])
     path = re.match(r"'([\w.]+)'", last)
     return resolve_name(path[1]) if path else None
-
-
-def _arguments(holder: type) -> dict[str, Any]:
-    """The names and types of a class's arguments, its parents' included."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(holder, fail_untyped=False)
-    return _types(parser)
-
-
-def _types(parser: ArgumentParser) -> dict[str, Any]:
-    return {action.dest: getattr(action, "_typehint", action.type) for action in parser._actions}
 
 
 def _classes(annotation: Any) -> Iterator[type]:

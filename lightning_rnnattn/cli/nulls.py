@@ -6,8 +6,9 @@ from pkgutil import resolve_name
 from types import NoneType
 from typing import Any, get_args
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
+from lightning_rnnattn.arguments import class_arguments
 from lightning_rnnattn.errors import UserError
 
 
@@ -22,12 +23,8 @@ def check_nulls(settings: Any, key: str) -> None:
         UserError: naming the key and the type.
     """
     for path, class_path, name in _nulls(settings, key):
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_class_arguments(resolve_name(class_path), fail_untyped=False)
-        action = next((action for action in parser._actions if action.dest == name), None)
-        hint = getattr(action, "_typehint", None) or getattr(action, "type", None)
-        required = action is None or action.required or action.default is None
-        if required or hint is None or hint is Any or NoneType in get_args(hint):
+        hint, default = class_arguments(resolve_name(class_path)).get(name, (None, None))
+        if default is None or hint is None or hint is Any or NoneType in get_args(hint):
             continue  # what is required is asked of the data
         raise UserError(f"{path}: expected {getattr(hint, '__name__', hint)}, not null; leave it out for the default")
 

@@ -17,7 +17,7 @@ SILENT = re.compile(
 )
 """Options that say how or where something is run, not what; seed and hardware are in the record."""
 
-KEYS = ("command", "commit", "seed", "hardware", "parameters", "steps", "seconds", "best", "evaluations")
+KEYS = ("command", "continues", "commit", "seed", "hardware", "parameters", "steps", "seconds", "best", "evaluations")
 """What a record must have."""
 
 _FOLDERS = re.compile(r"[^\s\[,'\"]*/(?=[^\s\],'\"])")
@@ -73,7 +73,7 @@ def read_records(folder: Path) -> Iterator[dict[str, Any]]:
 
 def results(record: dict[str, Any]) -> Iterator[Result]:
     """The metrics of a run: of its best validation, and of each evaluation since."""
-    recipe, flags = _settings(*record.get("continues", ()), record["command"])  # the first records had none
+    recipe, flags = _settings(*record["continues"], record["command"])
     for name, value in record["best"].items():
         yield Result(recipe, flags, (), name, value, record["commit"], record)
     for evaluation in record["evaluations"]:

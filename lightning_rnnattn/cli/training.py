@@ -43,9 +43,11 @@ from lightning_rnnattn.cli.processes import (
     lost_process,
     speak_for_others,
 )
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_seed
 from lightning_rnnattn.modules import SequenceModule, read_checkpoint
 from lightning_rnnattn.spec import spec
+
+PARSER = {"prog": "lightning_rnnattn", "exit_on_error": False, "allow_abbrev": False}
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "fit": {
@@ -126,7 +128,7 @@ class TrainingCLI(LightningCLI):
             LightningDataModule,
             save_config_callback=SaveConfig if command == "fit" else None,
             seed_everything_default=0,
-            parser_kwargs={"prog": "lightning_rnnattn", "exit_on_error": False, "allow_abbrev": False},
+            parser_kwargs={**PARSER, command: {**PARSER}},  # a copy, to which Lightning adds the description
             subclass_mode_model=True,
             subclass_mode_data=True,
             args=[command, *args],
@@ -164,13 +166,13 @@ class TrainingCLI(LightningCLI):
             )
             parser.add_argument("--attention", action="store_true", help="Write where the model looked, too.")
 
-    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **self.parser_kwargs, **kwargs)
-        parser.set_defaults({"weights_only": True, **DEFAULTS[subcommand], **self.checkpoint.defaults})
-        return parser
+    def defaults(self) -> dict[str, Any]:
+        """What is taken where neither YAML nor flags say otherwise."""
+        return {"weights_only": True, **DEFAULTS[self.command], **self.checkpoint.defaults}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses, without Lightning's warning that `sys.argv` has arguments too; what is wrong becomes one line."""
+        self._parser(self.command).set_defaults(self.defaults())
         try:
             self.config = parser.parse_args(args)
             if self._other_data():  # whose class shares argument names with the checkpoint's, but not their values
@@ -187,9 +189,7 @@ class TrainingCLI(LightningCLI):
             raise UserError(message) from error
         for key in ("model", "data", "trainer.callbacks", "trainer.logger"):
             check_nulls(self.config[self.command].get(key), key)
-        seed = self.config[self.command].seed_everything
-        if not 0 <= seed < 2**32:
-            raise UserError(f"seed_everything is {seed}: it must be at least 0 and below 2³²")
+        require_seed("", seed_everything=self.config[self.command].seed_everything)
         clip = self.config[self.command].trainer.gradient_clip_val
         if clip is not None and not clip >= 0:
             raise UserError(f"trainer.gradient_clip_val is {clip}: it must be 0 (no clipping) or more")

@@ -8,19 +8,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from lightning_rnnattn.cli.loading import (
-    add_int8_option,
-    add_model_options,
-    check_at_least_one,
-    load_model,
-    reads_lowercase,
-    stdin_lines,
-)
+from lightning_rnnattn.cli.loading import add_int8_option, add_model_options, load_model, reads_lowercase, stdin_lines
 from lightning_rnnattn.cli.outputs import check_output
 from lightning_rnnattn.cli.plain import PlainParser
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_at_least_one
 
 if TYPE_CHECKING:  # torch takes seconds to import, which --help can do without
     from lightning_rnnattn.decoding import Hypothesis, Search
@@ -72,9 +66,9 @@ def run(command: str, args: list[str]) -> None:
         UserError: for options, lines or a checkpoint that cannot be used.
     """
     options = make_parser().parse_args(args)
-    check_at_least_one(options, "batch_size")
+    require_at_least_one("--", batch_size=options.batch_size)
     check_output("alignments", options.alignments, vars(options).items())
-    model = load_model(options, args)
+    model = load_model(options)
     if not hasattr(model, "decode") or not hasattr(model, "source_tokenizer"):
         raise UserError(f"--ckpt_path {options.ckpt_path}: {type(model).__name__} cannot translate")
     if model.source_tokenizer is None or model.target_tokenizer is None:
@@ -162,8 +156,11 @@ def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def _open(path: str | None) -> Any:
+    if path is None:
+        return nullcontext()
     try:
-        return nullcontext() if path is None else open(path, "w", encoding="utf-8")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "w", encoding="utf-8")  # as lines come, so that it may be a pipe
     except OSError as error:
         raise UserError(f"--alignments {path}: {error.strerror}") from None
 

@@ -18,7 +18,7 @@ from lightning_rnnattn.data.pair_batch import PairExamples, PairText
 from lightning_rnnattn.data.rows import Rows
 from lightning_rnnattn.data.sides import Both, Chosen, Side
 from lightning_rnnattn.data.streams import train_tokenizer
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_at_least_one
 from lightning_rnnattn.tokenizers import BPETokenizer, Tokenizer, TokenizerSpec
 
 Corpora = tuple[Corpus, Corpus | None]
@@ -57,8 +57,7 @@ class BasePairDataModule(ExampleDataModule):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if max_length is not None and max_length < 1:
-            raise UserError(f"data.max_length is {max_length}: it must be at least 1")
+        require_at_least_one("data.", max_length=max_length)
         self.source_spec, self.target_spec = source_tokenizer, target_tokenizer
         self.lowercase, self.max_length, self.skip = lowercase, max_length, skip
         self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()

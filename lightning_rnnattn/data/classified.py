@@ -8,11 +8,9 @@ from torch import Tensor
 
 from lightning_rnnattn.data.class_batch import ClassExamples
 from lightning_rnnattn.data.examples import ExampleDataModule, Split
-from lightning_rnnattn.data.files import find_files
 from lightning_rnnattn.data.label_sets import LabelIds, learnt_labels
 from lightning_rnnattn.data.labelled import LabelledDataModule
-from lightning_rnnattn.data.table_files import table_of_files
-from lightning_rnnattn.data.table_hub import HubTable
+from lightning_rnnattn.data.table_source import TableSource
 from lightning_rnnattn.data.tables import Row, Table, Value
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.tokenizers import TokenizerSpec, WordTokenizer
@@ -85,18 +83,12 @@ class ClassifiedDataModule(LabelledDataModule):
         super().__init__(tokenizer=tokenizer, **options)
         if separator == "":
             raise UserError("data.separator is empty: give what stands between labels, or null")
-        self.files: dict[Split, str | list[str] | None] = {
-            "train": train_files,
-            "val": val_files,
-            "test": test_files,
-            "predict": predict_files,
-        }
-        self.dataset, self.dataset_config = dataset if train_files is None else None, dataset_config
-        self.dataset_splits = {
-            "train": train_split,
-            "val": None if self.val_fraction else val_split,
-            "test": test_split,
-        }
+        self._source = TableSource(
+            {"train": train_files, "val": val_files, "test": test_files, "predict": predict_files},
+            dataset,
+            dataset_config,
+            {"train": train_split, "val": None if self.val_fraction else val_split, "test": test_split},
+        )
         self.text_column, self.label_column, self.separator = text_column, label_column, separator
         self._tables: dict[Split, Table | None] = {}
         self._texts: dict[Split, list[LabelledText]] = {}
@@ -107,13 +99,8 @@ class ClassifiedDataModule(LabelledDataModule):
         Raises:
             UserError: if files are missing, or the data set cannot be loaded.
         """
-        files, name = self.files[split], self.dataset_splits.get(split)
         columns = (self.text_column,) if split == "predict" else (self.label_column, self.text_column)
-        if files is not None:
-            return table_of_files(find_files(files, f"data.{split}_files"), columns)
-        if self.dataset is not None and name is not None:
-            return HubTable(self.dataset, self.dataset_config, name, columns)
-        return None
+        return self._source.table(split, columns)
 
     def has(self, split: Split) -> bool:
         """See `ExampleDataModule.has`."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lightning_rnnattn.data.lines import WholeLine, whole_lines
-from lightning_rnnattn.data.options import Options
 from lightning_rnnattn.data.tables import shortened
 from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.spec import Described
 
 CONLLU_COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 
@@ -31,7 +31,7 @@ class Sentence(NamedTuple):
     numbers: tuple[int, ...]
 
 
-class SentenceFormat(Options):
+class SentenceFormat(Described):
     """How sentences are written in a file. One of your own is a frozen dataclass that derives from this class."""
 
     @abstractmethod

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from lightning_rnnattn.data.base import SharedDataModule
 from lightning_rnnattn.data.bucketing import LengthBatches
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_at_least_one, require_seed, require_share
 
 Split = Literal["train", "val", "test", "predict"]
 
@@ -71,17 +71,11 @@ class ExampleDataModule(SharedDataModule, ABC):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        sizes = {"batch_size": batch_size, "max_tokens": max_tokens, "eval_batch_size": eval_batch_size}
-        for name, size in sizes.items():
-            if size is not None and size < 1:
-                raise UserError(f"data.{name} is {size}: it must be at least 1")
+        require_at_least_one("data.", batch_size=batch_size, max_tokens=max_tokens, eval_batch_size=eval_batch_size)
         if batch_size is None and max_tokens is None:
             raise UserError("data.batch_size and data.max_tokens are both null: give at least one of them")
-        if not 0 <= val_fraction < 1:
-            raise UserError(f"data.val_fraction is {val_fraction}: it must be at least 0 and below 1")
-        for name, value in (("split_seed", split_seed), ("seed", seed)):
-            if not 0 <= value < 2**32:
-                raise UserError(f"data.{name} is {value}: it must be at least 0 and below 2³²")
+        require_share("data.", val_fraction=val_fraction)
+        require_seed("data.", split_seed=split_seed, seed=seed)
         self.val_fraction, self.split_seed, self.seed = val_fraction, split_seed, seed
         self.batch_size, self.max_tokens = batch_size, max_tokens
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from lightning_rnnattn.data.class_batch import ClassBatch
-from lightning_rnnattn.data.options import Options
 from lightning_rnnattn.data.padded import Padded
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import require_seed
+from lightning_rnnattn.spec import Described
 
 
-class ImageView(Options):
+class ImageView(Described):
     """How an image becomes a sequence: a frozen dataclass."""
 
     @abstractmethod
@@ -49,8 +49,7 @@ class Pixels(ImageView):
     permutation_seed: int | None = None
 
     def __post_init__(self) -> None:
-        if self.permutation_seed is not None and not 0 <= self.permutation_seed < 2**32:
-            raise UserError(f"permutation_seed is {self.permutation_seed}: it must be at least 0 and below 2³²")
+        require_seed("", permutation_seed=self.permutation_seed)
 
     def sequences(self, images: Tensor) -> Tensor:
         """See `ImageView.sequences`."""

@@ -11,7 +11,7 @@ from lightning_rnnattn.data.documents import Document, DocumentBatches
 from lightning_rnnattn.data.files import find_files
 from lightning_rnnattn.data.streams import TokenArray, token_array, train_tokenizer
 from lightning_rnnattn.data.tokens import TokenBatches
-from lightning_rnnattn.errors import UserError
+from lightning_rnnattn.errors import UserError, require_at_least_one, require_share
 from lightning_rnnattn.tokenizers import CharTokenizer, Tokenizer, TokenizerSpec
 
 Split = Literal["train", "val", "test"]
@@ -77,14 +77,10 @@ class TextDataModule(SharedDataModule):
         cache_dir: str | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("batch_size", batch_size), ("seq_len", seq_len), ("eval_batch_size", eval_batch_size)):
-            if value is not None and value < 1:
-                raise UserError(f"data.{name} is {value}: it must be at least 1")
+        require_at_least_one("data.", batch_size=batch_size, seq_len=seq_len, eval_batch_size=eval_batch_size)
         if seq_len_std < 0:
             raise UserError(f"data.seq_len_std is {seq_len_std}: it must not be negative")
-        for name, share in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-            if not 0 <= share < 1:
-                raise UserError(f"data.{name} is {share}: it must be at least 0 and below 1")
+        require_share("data.", val_fraction=val_fraction, test_fraction=test_fraction)
         if val_fraction + test_fraction >= 1:
             raise UserError(
                 "data.val_fraction and data.test_fraction leave nothing to train on: their sum must be below 1"

@@ -3,17 +3,16 @@
 Letters: B batch, T time, P entries from before, D features.
 """
 
-import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.ops.neural_cache import cache_log_probs
-from lightning_rnnattn.spec import Described, class_path
+from lightning_rnnattn.spec import Described
 
 
 class CacheEntries(NamedTuple):
@@ -83,7 +82,3 @@ class NeuralCache(Described):
         mixed = torch.logaddexp(log_probs + math.log1p(-self.share), cached + math.log(self.share))
         entries = CacheEntries(*(x[:, -self.size :] for x in new))
         return torch.where(usable.any(-1), mixed, log_probs), entries
-
-    def to_spec(self) -> dict[str, Any]:
-        """See `Described.to_spec`."""
-        return {"class_path": class_path(type(self)), "init_args": dataclasses.asdict(self)}

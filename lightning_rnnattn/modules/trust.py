@@ -9,8 +9,8 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml  # type: ignore[import-untyped]
-from jsonargparse import ArgumentParser
 
+from lightning_rnnattn.arguments import class_arguments
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.spec import recorded
 
@@ -82,13 +82,14 @@ def _class_paths(value: Any, hint: Any) -> Iterator[str]:
         for class_path in (item for key, item in value.items() if str(key).rpartition(".")[2] == "class_path"):
             if isinstance(class_path, str):
                 yield class_path
-        hints = _hints(value["class_path"]) if isinstance(value.get("class_path"), str) else {}
+        named = resolve_name(value["class_path"]) if isinstance(value.get("class_path"), str) else None
+        arguments = class_arguments(named) if isinstance(named, type) else {}
         for key, item in value.items():
             if key in ("init_args", "dict_kwargs") and isinstance(item, dict):
                 for name, argument in item.items():
-                    yield from _class_paths(argument, hints.get(name))
+                    yield from _class_paths(argument, arguments[name].type if name in arguments else None)
             elif key != "class_path":
-                yield from _class_paths(item, None if hints else hint)
+                yield from _class_paths(item, None if arguments else hint)
 
 
 def _as_yaml(text: str) -> Any:
@@ -97,16 +98,6 @@ def _as_yaml(text: str) -> Any:
     except yaml.YAMLError:
         return text
     return read if isinstance(read, (dict, list)) else text
-
-
-def _hints(class_path: str) -> dict[str, Any]:
-    """The types of a class's arguments, those that it hands on to others included, as jsonargparse finds them."""
-    named = resolve_name(class_path)
-    if not isinstance(named, type):
-        return {}
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(named, fail_untyped=False)
-    return {action.dest: getattr(action, "_typehint", action.type) for action in parser._actions}
 
 
 def _is_plain(hint: Any) -> bool:

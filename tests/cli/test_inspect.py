@@ -230,8 +230,10 @@ def test_what_cannot_be_shown(fails, checkpoint, workdir, fit, small):
     assert "12 tokens are more than --max_tokens 5" in fails(
         "inspect", f"--ckpt_path={checkpoint}", "--input=ROMEO: to be", "--max_tokens=5"
     )
-    assert fails("inspect", f"--ckpt_path={checkpoint}", "--input=a", "--output=no/such/folder.html") == (
-        "--output no/such/folder.html: No such file or directory"
+    assert fails("inspect", "--ckpt_path=none", "--max_tokens=0") == "--max_tokens is 0: it must be at least 1"
+    too_long = ["--input=ROMEO: to be", "--max_tokens=5"]  # which is found out later
+    assert fails("inspect", f"--ckpt_path={checkpoint}", *too_long, f"--output={workdir}") == (
+        f"--output {workdir}: is a folder: name a file"
     )
     fit(*small)
     plain = fails("inspect", "--ckpt_path=runs/version_0/checkpoints/last.ckpt", "--input=a")

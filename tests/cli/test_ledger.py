@@ -8,6 +8,7 @@ from lightning_rnnattn.cli import main
 from lightning_rnnattn.cli.ledger import Figure, read_figures, results, table
 
 RECORD = {
+    "continues": [],
     "command": "fit --config recipes/a/b.yaml --data.train_files 'x/one.txt' two.txt --seed_everything 1",
     "commit": "abcdef012345",
     "seed": "1",

@@ -74,9 +74,10 @@ def test_predictions_that_cannot_be_written(workdir, fails, checkpoint, output, 
     assert line in (f"--output {output}: {why}", f"--output {output}: File exists")
 
 
-def test_predictions_go_where_a_link_points(workdir, checkpoint):
+@pytest.mark.parametrize("args", [["predict", "--data.predict_files=a.txt"], ["inspect", "--input=It is."]])
+def test_outputs_go_where_a_link_points(workdir, checkpoint, args):
     (workdir / "a.txt").write_text("It is.\n")
     (workdir / "link.jsonl").symlink_to("there.jsonl")
-    main(["predict", f"--ckpt_path={checkpoint}", "--data.predict_files=a.txt", "--output=link.jsonl"])
+    main([*args, f"--ckpt_path={checkpoint}", "--output=link.jsonl"])
     assert (workdir / "link.jsonl").is_symlink()
     assert (workdir / "there.jsonl").read_text()

@@ -59,6 +59,9 @@ def test_a_data_set_of_the_hub(tmp_path, tmp_path_factory, monkeypatch):
     assert len(data.examples("train").lengths) == 3
     assert (data.has("val"), data.has("predict")) == (True, False)
     assert not PairTableDataModule(dataset=str(folder), val_split=None, **columns).has("val")
+    data = PairTableDataModule(dataset=str(folder), val_fraction=0.34, **columns, **WORDS)
+    assert data.is_cut  # whatever the hub has for validation
+    assert all(pair.source.endswith(" train") for pair in texts_of(data, "val"))
 
 
 def test_broken_rows_are_named_with_their_line(tmp_path):
