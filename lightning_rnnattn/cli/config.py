@@ -37,6 +37,7 @@ class ConfigFile(ActionConfigFile):
         if not values.lstrip().startswith("{"):
             path = find_config(values).absolute()
             settings = read_yaml(path) or {}
+            _check_classes(settings, f"--config {values}: ", ())
             if isinstance(settings.get("trainer"), list):  # of which nothing would be used, and nothing said
                 raise UserError(f"--config {path}: trainer: expected a mapping of settings, not a list")
             key = _key_of(path, settings["class_path"]) if "class_path" in settings else None
@@ -44,6 +45,22 @@ class ConfigFile(ActionConfigFile):
                 return
             values = json.dumps({key: str(path)}) if key else str(path)
         super().__call__(parser, namespace, values, option_string)
+
+
+def _check_classes(settings: Any, where: str, keys: tuple[str, ...]) -> None:
+    """Refuses what stands beside a class and is none of its arguments: jsonargparse would blame something else."""
+    if isinstance(settings, list):
+        for item in settings:
+            _check_classes(item, where, keys)
+    if not isinstance(settings, dict):
+        return
+    if "class_path" in settings:
+        for key in settings:
+            if str(key).partition(".")[0] not in ("class_path", "init_args", "dict_kwargs"):
+                name = ".".join((*keys, str(key)))
+                raise UserError(f"{where}{name} stands beside class_path: put it under init_args")
+    for key, value in settings.items():
+        _check_classes(value, where, keys if key == "init_args" else (*keys, str(key)))
 
 
 def _key_of(part: Path, class_path: str) -> str:

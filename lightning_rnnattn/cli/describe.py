@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightning_rnnattn.cli.early import early_options, import_modules
+from lightning_rnnattn.cli.early import EarlyOptions, early_options, import_modules
 from lightning_rnnattn.cli.instantiators import DataInstantiator, ModelInstantiator
 from lightning_rnnattn.cli.plain import PlainParser
 from lightning_rnnattn.cli.training import TrainingCLI
@@ -42,12 +42,11 @@ def run(command: str, args: list[str]) -> None:
     """
     options, rest = make_parser().parse_known_args(args)
     require_at_least_one("--", **vars(options))
-    if options.vocab_size is not None:
-        rest.append(f"--model.vocab_size={options.vocab_size}")
-    import_modules(early_options(rest).modules)
-    cli = DescribeCLI("fit", rest, early_options(rest))
+    early = early_options(rest)
+    import_modules(early.modules)
+    cli = DescribeCLI(rest, early, options.vocab_size)
     rows = options.batch_size or getattr(cli.data, "batch_size", None) or 32
-    length = options.length or getattr(cli.data, "seq_len", None) or 64
+    length = options.length or getattr(cli.data, "seq_len", None) or getattr(cli.data, "known_length", None) or 64
     console = Console(highlight=False)
     console.width = max(console.width, 100 if not console.is_terminal else 0)
     console.print(*_report(cli.model, Costs(cli.model, rows, length), rows, length), sep="\n", soft_wrap=True)
@@ -56,9 +55,18 @@ def run(command: str, args: list[str]) -> None:
 class DescribeCLI(TrainingCLI):
     """`fit` that stops when the model is made, on the meta device: without memory, and without data where it can.
 
+    Args:
+        args: see `TrainingCLI`.
+        early: see `TrainingCLI`.
+        vocab_size: of each vocabulary that the model asks for; None to ask the data.
+
     Attributes:
         data: the data module.
     """
+
+    def __init__(self, args: list[str], early: EarlyOptions, vocab_size: int | None) -> None:
+        self.vocab_size = vocab_size
+        super().__init__("fit", args, early)
 
     def defaults(self) -> dict[str, Any]:
         """Those of `fit`; and no data is data, too."""
@@ -86,12 +94,15 @@ class OfflineModelInstantiator(ModelInstantiator):
     """Asks the data module only for what nobody gave: its data may not be at hand."""
 
     def _ask(self, class_type: type, name: str, given: Any) -> Any:
+        is_vocabulary = name.endswith("vocab_size")
+        if is_vocabulary and self._cli.vocab_size is not None:
+            return self._cli.vocab_size
         if given is not None:
             return given
         try:
             return super()._ask(class_type, name, given)
         except UserError as error:
-            raise UserError(f"{error}; or give --{'' if name == 'vocab_size' else 'model.'}{name}") from error
+            raise UserError(f"{error}; or give --{'vocab_size' if is_vocabulary else f'model.{name}'}") from error
 
 
 class Costs:

@@ -43,7 +43,7 @@ from lightning_rnnattn.cli.processes import (
     lost_process,
     speak_for_others,
 )
-from lightning_rnnattn.errors import UserError, require_seed
+from lightning_rnnattn.errors import UserError, require_at_least_one, require_seed
 from lightning_rnnattn.modules import SequenceModule, read_checkpoint
 from lightning_rnnattn.spec import spec
 
@@ -107,10 +107,10 @@ def _is_no_advertisement(record: logging.LogRecord) -> bool:
 class TrainingCLI(LightningCLI):
     """LightningCLI for any `SequenceModule` and any `LightningDataModule`.
 
-    It differs from Lightning's own in what a checkpoint means. With `--ckpt_path` (and `--init_from`, data and schedule excepted)
-    the settings in the checkpoint are *defaults*: YAML and flags win, and nothing need be repeated. Its vocabularies go
-    into the data module. And an argument that the model requires but nobody gave, such as `vocab_size`, is asked of the
-    data module under the same name (`ModelInstantiator`).
+    It differs from Lightning's own in what a checkpoint means. With `--ckpt_path` (and `--init_from`, data and schedule
+    excepted) the settings in the checkpoint are *defaults*: YAML and flags win, and nothing need be repeated. Its
+    vocabularies go into the data module. And an argument that the model requires but nobody gave, such as `vocab_size`,
+    is asked of the data module under the same name (`ModelInstantiator`).
 
     Args:
         command: the subcommand.
@@ -190,7 +190,9 @@ class TrainingCLI(LightningCLI):
         for key in ("model", "data", "trainer.callbacks", "trainer.logger"):
             check_nulls(self.config[self.command].get(key), key)
         require_seed("", seed_everything=self.config[self.command].seed_everything)
-        clip = self.config[self.command].trainer.gradient_clip_val
+        trainer = self.config[self.command].trainer
+        require_at_least_one("trainer.", accumulate_grad_batches=trainer.accumulate_grad_batches)
+        clip = trainer.gradient_clip_val
         if clip is not None and not clip >= 0:
             raise UserError(f"trainer.gradient_clip_val is {clip}: it must be 0 (no clipping) or more")
 

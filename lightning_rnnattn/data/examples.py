@@ -118,6 +118,12 @@ class ExampleDataModule(SharedDataModule, ABC):
             raise UserError(f"there is no data for {split}: give {self.ways[split]}")
 
     @property
+    def known_length(self) -> int | None:
+        """The median length of the training examples, where they have been read already."""
+        examples = self._examples.get("train")
+        return None if examples is None else int(np.median(examples.lengths))
+
+    @property
     def is_cut(self) -> bool:
         """Whether validation examples are drawn from those of training."""
         return self.val_fraction > 0 and not self.has("val")

@@ -84,7 +84,7 @@ def test_the_vocabulary_is_asked_for(fails, workdir):
     [
         ["--config=quickstart_g2p.yaml"],  # the data of this one come with the package
         ["--config=wikitext2/awd_lstm.yaml", "--vocab_size=33278"],  # logits in chunks
-        ["--config=multi30k/bahdanau.yaml", "--model.source_vocab_size=90", "--model.target_vocab_size=90"],
+        ["--config=multi30k/bahdanau.yaml", "--vocab_size=90"],
     ],
     ids=lambda args: args[0],
 )

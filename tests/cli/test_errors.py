@@ -81,6 +81,8 @@ RUN --ckpt_path=a --init_from=b
     --ckpt_path goes on with a run, --init_from starts a new one: give one of them
 RUN --trainer.max_time=x
     `Timer(duration='x')` is not a valid duration. Expected a string in the format DD:HH:MM:SS.
+RUN --trainer.accumulate_grad_batches=0
+    trainer.accumulate_grad_batches is 0: it must be at least 1
 RUN --model.rnn.dropout=2
     dropout=2.0 is not a probability in [0, 1)
 --data=CMUStress --model=SequenceClassifier --model.rnn.hidden_size 8
@@ -115,7 +117,11 @@ model: ../parts/model.yaml
 trainer: {callbacks: [{class_path: LastCheckpoint, init_args: {dirpth: x}}]}
     no option trainer.callbacks.dirpth; did you mean dirpath?
 model: {class_path: LanguageModel, init_args: {lr_scheduler: {class_path: WarmupCosine, ini_args: {num_steps: 9}}}}
-    no option model.lr_scheduler.ini_args.num_steps
+    --config run.yaml: model.lr_scheduler.ini_args stands beside class_path: put it under init_args
+model: {class_path: LanguageModel, rnn: LSTM, init_args: {dropout: 0.5}}
+    --config run.yaml: model.rnn stands beside class_path: put it under init_args
+trainer: {callbacks: [{class_path: LastCheckpoint, dirpath: x}]}
+    --config run.yaml: trainer.callbacks.dirpath stands beside class_path: put it under init_args
 model: {class_path: LanguageModel, init_args: {lr_scheduler: {class_path: lightning.pytorch.cli.ReduceLROnPlateau}}}
     model.lr_scheduler.monitor is missing
 """.splitlines()

@@ -1,6 +1,7 @@
 """fit, validate, test and predict: where settings come from, and what a checkpoint contributes."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -256,6 +257,25 @@ def test_init_from_what_does_not_fit(checkpoint, fails, small):
     assert line.endswith(
         "does not fit this LanguageModel: input.embedding.weight, core.rnn.kernels.0.weight_ih_l0 differ"
     )
+
+
+def test_a_monitor_that_is_not_there(fails, small):
+    stop = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_los"]
+    line = fails("fit", *QUIET, *small, "--trainer.max_steps=2", "--trainer.limit_val_batches=1", *stop)
+    assert line.startswith("trainer.callbacks: Early stopping conditioned on metric `val_los` which is not available")
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "sizes"),
+    [
+        ("LanguageModel", "CMUDict", ["vocab_size"]),
+        ("Seq2Seq", "TinyShakespeare", ["source_vocab_size", "target_vocab_size"]),
+    ],
+)
+def test_data_of_another_kind(fails, model, data, sizes):
+    flags = [f"--model={model}", f"--data={data}", *(f"--model.{size}=30" for size in sizes)]
+    line = fails("fit", *QUIET, *flags, "--trainer.max_steps=1")
+    assert re.match(rf"the data gives \w+, and {model} learns from .*: set data to \w+$", line)
 
 
 def test_last_is_the_newest_earlier_run_of_this_model(fit, fails, small, caplog):
