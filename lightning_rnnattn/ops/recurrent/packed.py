@@ -143,8 +143,8 @@ class _PackedLayer(torch.autograd.Function):
         by_state = weights.weight_hh.to(dtype)
         grad_output = grad_output.float().contiguous()
         grad_h, *grad_c = grad_before = [_own(grad) for grad in grad_state]
-        by_x = torch.empty_like(gates)
-        by_h = torch.empty_like(gates) if cell.splits else None
+        to_by_x = torch.empty_like(gates)
+        to_by_h = torch.empty_like(gates) if cell.splits else to_by_x
         for step in reversed(steps):
             n = step.stop - step.start
             native.step_backward(
@@ -152,23 +152,22 @@ class _PackedLayer(torch.autograd.Function):
                 gates[step],
                 grad_h[:n],
                 grad_c[0][:n] if grad_c else None,
-                by_x[step],
-                _rows(by_h, step),
+                to_by_x[step],
+                to_by_h[step] if cell.splits else None,
                 h_before=h_before[step],
                 kept=_rows(kept, step),
                 grad_output=grad_output[step],
             )
-            _add_product(grad_h[:n], (by_x if by_h is None else by_h)[step], by_state)
-        by_h = by_x if by_h is None else by_h
-        _, to_x, *to_weights = ctx.needs_input_grad[:4]
-        grads = (by_x.to(dtype), by_h.to(dtype))
+            _add_product(grad_h[:n], to_by_h[step], by_state)
+        _, x_needs, ih_needs, hh_needs, *_ = ctx.needs_input_grad
+        narrow_x, narrow_h = to_by_x.to(dtype), to_by_h.to(dtype)
         return (
             None,
-            grads[0] @ weights.weight_ih.to(dtype) if to_x else None,
-            (grads[0].t() @ x.to(dtype)).float() if to_weights[0] else None,
-            (grads[1].t() @ h_before.to(dtype)).float() if to_weights[1] else None,
-            by_x.sum(0),
-            by_h.sum(0),
+            narrow_x @ weights.weight_ih.to(dtype) if x_needs else None,
+            (narrow_x.t() @ x.to(dtype)).float() if ih_needs else None,
+            (narrow_h.t() @ h_before.to(dtype)).float() if hh_needs else None,
+            to_by_x.sum(0),
+            to_by_h.sum(0),
             *grad_before,
         )
 
