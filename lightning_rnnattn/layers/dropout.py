@@ -54,7 +54,7 @@ def dropped_weights(kernel: nn.Module, p: float) -> dict[str, Tensor]:
     """
     if not p:
         return {}
-    parameters = dict(kernel.named_parameters())
+    parameters = dict(kernel.named_parameters(remove_duplicate=False))
     names = [name for name in kernel._flat_weights_names if name.startswith("weight_hh_l")]  # type: ignore[union-attr]
     if made := [name for name in names if name not in parameters]:
         raise UserError(f"weight_dropout: {made[0]} is made of others (pruned, normalised): undo that, or drop none")

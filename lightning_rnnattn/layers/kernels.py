@@ -67,7 +67,7 @@ class KernelRNN(StackedRNN):
         if lengths is None or not len(x) or int(lengths.min()) == x.shape[1]:
             return call(x, state)
         weights, lengths = {**dict(kernel.named_parameters()), **dropped}, lengths.cpu()
-        if compiles(kernel, weights, x, state, lengths):
+        if compiles(kernel, weights, x, state):
             return run_compiled(kernel, weights, x, state, lengths)
         return run_packed(call, x, state, lengths)
 

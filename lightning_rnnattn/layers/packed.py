@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from lightning_rnnattn.layers.rnn import State, map_state
 from lightning_rnnattn.layers.steps import Layers, stack, unstack
+from lightning_rnnattn.ops.native import autocast_dtype
 from lightning_rnnattn.ops.recurrent import LayerWeights, packed_layer, serves
 
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -41,19 +42,15 @@ def is_plain(kernel: nn.Module) -> bool:
     return not hooks and {name for name, _ in kernel.named_parameters()} == {*kernel._flat_weights_names}  # type: ignore[misc]
 
 
-def compiles(
-    kernel: nn.RNNBase, weights: Mapping[str, Tensor], x: Tensor, state: State | None, lengths: Tensor
-) -> bool:
+def compiles(kernel: nn.RNNBase, weights: Mapping[str, Tensor], x: Tensor, state: State | None) -> bool:
     """Whether `run_compiled` serves; what does not fit is left to torch's own errors. For the arguments see there."""
     if not serves(x, list(weights.values())):
-        return False  # asked first, since in a trace sizes are no numbers
-    fits = int(lengths.max()) <= x.shape[1] and x.shape[-1] == kernel.input_size
-    if state is not None:
-        parts = (state,) if isinstance(state, Tensor) else state
-        shape = kernel.num_layers * (1 + kernel.bidirectional), len(x), kernel.hidden_size
-        fits &= isinstance(state, tuple) == (kernel.mode == "LSTM")
-        fits &= all(part.shape == shape and part.device == x.device for part in parts)
-    return fits and is_plain(kernel)
+        return False
+    parts = () if state is None else (state,) if isinstance(state, Tensor) else state
+    pair = state is None or isinstance(state, tuple) == (kernel.mode == "LSTM")
+    # Under autocast a state may come from a call without it, or with.
+    same = all(part.device == x.device and (part.dtype == x.dtype or autocast_dtype("cpu")) for part in parts)
+    return pair and same and x.shape[-1] == kernel.input_size and is_plain(kernel)
 
 
 def run_compiled(
@@ -70,7 +67,9 @@ def run_compiled(
     """
     batch, time, _ = x.shape
     lengths, order = lengths.sort(descending=True, stable=True)
-    tokens = (lengths > torch.arange(time)[:, None]).nonzero()  # (M, 2): steps, and places in the order
+    tokens = (
+        lengths > torch.arange(time, device=lengths.device)[:, None]
+    ).nonzero()  # (M, 2): steps, and places in the order
     places = order[tokens[:, 1]] * time + tokens[:, 0]
     sizes = tokens[:, 0].bincount().tolist()
     x = x.flatten(0, 1)[places]

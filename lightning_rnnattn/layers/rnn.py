@@ -174,7 +174,8 @@ class StackedRNN(RNN):
 
     def _check(self, x: Tensor, state: State | None, lengths: Tensor | None) -> None:
         if lengths is not None:
-            if not isinstance(lengths, Tensor) or lengths.is_floating_point() or lengths.shape != x.shape[:1]:
+            fits = isinstance(lengths, Tensor) and lengths.shape == x.shape[:1]
+            if not fits or lengths.dtype not in (torch.int64, torch.int32):
                 raise ValueError(f"lengths must be a tensor of {len(x)} integers, one of each sequence: {lengths!r}")
             seen = lengths.device.type == "cpu" and not torch.compiler.is_compiling() and lengths.numel() > 0
             if seen and not 0 <= lengths.min() <= lengths.max() <= x.shape[1]:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lightning_rnnattn.ops.derivatives import differentiable_once
 from lightning_rnnattn.ops.native import autocast_dtype
-from lightning_rnnattn.ops.once import differentiable_once
 
 IGNORE = -100
 """The target that counts nothing, as in ``torch.nn.functional.cross_entropy``."""

@@ -61,7 +61,7 @@ def threshold_reference(scores: Tensor, alpha: float, steps: int = 100) -> Tenso
     return weights / weights.sum(-1, keepdim=True)
 
 
-def _project(function: type["_Projection"], scores: Tensor, mask: Tensor | None, dim: int) -> Tensor:
+def _project(function: type[torch.autograd.Function], scores: Tensor, mask: Tensor | None, dim: int) -> Tensor:
     x = scores.movedim(dim, -1)
     if x.shape[-1] == 0:
         return scores
@@ -78,23 +78,16 @@ def _project(function: type["_Projection"], scores: Tensor, mask: Tensor | None,
     return weights.to(scores.dtype).movedim(-1, dim)
 
 
-class _Projection(torch.autograd.Function):
-    """Weights p(x - tau(x)); their gradient is made of them, so that it can be differentiated, too."""
+def _gradient(slope: Tensor, grad: Tensor) -> Tensor:
+    """Of weights p(x - tau(x)); it is made of them, so that it can be differentiated, too.
 
-    @staticmethod
-    def slope(weights: Tensor) -> Tensor:
-        """That of p at the solution."""
-        raise NotImplementedError
-
-    @classmethod
-    def backward(cls, ctx: Any, grad: Tensor) -> Tensor:
-        # The Jacobian is diag(s) - s sᵀ / sum(s), s the slope.
-        slope = cls.slope(*ctx.saved_tensors)
-        grad = grad * slope
-        return grad - slope * (grad.sum(-1, keepdim=True) / slope.sum(-1, keepdim=True))
+    The Jacobian is diag(s) - s sᵀ / sum(s), s the slope of p at the solution.
+    """
+    grad = grad * slope
+    return grad - slope * (grad.sum(-1, keepdim=True) / slope.sum(-1, keepdim=True))
 
 
-class _Sparsemax(_Projection):
+class _Sparsemax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         x = x - x.amax(-1, keepdim=True)
@@ -108,11 +101,12 @@ class _Sparsemax(_Projection):
         return weights
 
     @staticmethod
-    def slope(weights: Tensor) -> Tensor:
-        return (weights > 0).to(weights.dtype)
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (weights,) = ctx.saved_tensors
+        return _gradient((weights > 0).to(weights.dtype), grad)
 
 
-class _Entmax15(_Projection):
+class _Entmax15(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         x = (x - x.amax(-1, keepdim=True)) / 2
@@ -128,6 +122,7 @@ class _Entmax15(_Projection):
         return weights
 
     @staticmethod
-    def slope(weights: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (weights,) = ctx.saved_tensors
         # d(x/2 - tau)² / dx at fixed tau; a root's own slope has no end at zero.
-        return torch.where(weights > 0, weights, 1.0).sqrt() * (weights > 0)
+        return _gradient(torch.where(weights > 0, weights, 1.0).sqrt() * (weights > 0), grad)

@@ -152,21 +152,44 @@ class TestCompiled:
         assert not serves(x, [weight.bfloat16() for weight in weights])
         assert not serves(x.to("meta"), [weight.to("meta") for weight in weights])
 
-    @pytest.mark.parametrize(
-        ("cell", "state", "lengths"),
-        [
-            (LSTM, [(1, 3, N), (1, 3, N + 1)], [3, 5, 1]),
-            (LSTM, [(2, 3, N), (2, 3, N)], [3, 5, 1]),
-            (LSTM, [(1, 3, N), (1, 3, N)], [3, 7, 1]),
-            (GRU, [(1, 2, N)], [3, 5, 1]),
-            (GRU, [(1, 3, N), (1, 3, N)], [3, 5, 1]),
-        ],
-        ids=["cell", "layers", "length", "batch", "a pair"],
-    )
-    def test_what_does_not_fit_is_an_error(self, cell, state, lengths):
-        parts = [torch.zeros(shape) for shape in state]
-        with pytest.raises((RuntimeError, AttributeError, ValueError)):
-            cell(D, N)(torch.randn(3, 5, D), parts[0] if len(parts) == 1 else tuple(parts), torch.tensor(lengths))
+    @pytest.mark.parametrize("cell", CELLS)
+    def test_gradients_by_weights_that_come_by_more_than_one_way(self, monkeypatch, cell):
+        """A state that is carried, and an input that is made of a weight: differentiated twice, too."""
+
+        def derivatives(rnn, x, lengths):
+            x = x + rnn.kernels[0].weight_ih_l0[0]
+            output, state = rnn(x, None, lengths)
+            output, _ = rnn(x, state, lengths)
+            first = torch.autograd.grad(output.square().sum(), rnn.parameters(), create_graph=True)
+            return *first, *torch.autograd.grad(sum(grad.square().sum() for grad in first), rnn.parameters())
+
+        rnn, x, lengths = cell(D, N, num_layers=2), torch.randn(3, 5, D), torch.tensor([5, 2, 3])
+        found = derivatives(rnn, x, lengths)
+        monkeypatch.setattr(kernels, "compiles", lambda *_: False)
+        for mine, exact in zip(found, derivatives(*map(_double, (rnn, x, lengths))), strict=True):
+            torch.testing.assert_close(mine.double(), exact, rtol=1e-3, atol=1e-3)
+
+    @pytest.mark.parametrize("cell", CELLS)
+    def test_a_hook_of_a_parameter_runs_once(self, cell):
+        rnn, x, lengths, seen = cell(D, N), torch.randn(3, 5, D), torch.tensor([5, 2, 3]), []
+        rnn.kernels[0].weight_hh_l0.register_hook(lambda grad: seen.append(grad))
+        rnn(x, None, lengths)[0].sum().backward(create_graph=True)
+        assert len(seen) == 1
+
+    @pytest.mark.parametrize("cell", CELLS)
+    def test_a_state_of_another_kind_is_an_error(self, cell):
+        rnn, x, lengths = cell(D, N), torch.randn(3, 5, D), torch.tensor([3, 5, 1])
+        _, state = rnn(x)
+        other = state[0] if isinstance(state, tuple) else (state, state)
+        for wrong in (other, map_state(torch.Tensor.double, state), map_state(torch.Tensor.long, state)):
+            with pytest.raises((RuntimeError, AttributeError, IndexError, ValueError)):
+                rnn(x, wrong, lengths)
+
+    @pytest.mark.parametrize("cell", CELLS)
+    def test_another_default_device(self, cell):
+        rnn, x, lengths = cell(D, N), torch.randn(3, 5, D), torch.tensor([3, 5, 1])
+        with torch.device("meta"):
+            assert torch.equal(rnn(x, None, lengths)[0], rnn(x, None, lengths)[0])
 
     def test_weights_that_are_no_parameters_and_hooks(self, monkeypatch):
         rnn, x, lengths = LSTM(D, N), torch.randn(3, 6, D), torch.tensor([6, 2, 5])

@@ -172,6 +172,9 @@ def test_what_does_not_fit_is_an_error():
     for wrong in (query[:2], query[..., 1:], query[:, :1, :, 1:]):
         with pytest.raises((RuntimeError, ValueError)):
             by_steps(wrong, key, value, v)
-    for mask in (padding(3, 2), padding(3, 3, 3, keys=S + 1)):
+    for mask in (padding(3, 2), padding(3, 3, 3, keys=S + 1), padding(3, 3, 3).float()):
         with pytest.raises((RuntimeError, ValueError)):
             by_steps(query, key, value, v, mask)
+    for others in ((key[:, :, 1:], value, v), (key, value, v[:, 1:]), (key, value, torch.cat([v, v]))):
+        with pytest.raises(ValueError, match="they must be"):
+            by_steps(query, *others)

@@ -112,6 +112,19 @@ def test_rows_need_not_be_contiguous_and_are_left_alone(cell, equations, gates):
     assert all(map(torch.equal, inputs, before))
 
 
+@pytest.mark.usefixtures("compiled")
+@CELLS
+def test_second_derivatives(cell, equations, gates):
+    def penalties(function, inputs):
+        first = torch.autograd.grad(sum(x.sum() for x in function(*inputs)), inputs, create_graph=True)
+        return torch.autograd.grad(sum(x.square().sum() for x in first), inputs)
+
+    inputs = [x.requires_grad_() for x in arguments(gates, (3,), 17)]
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    for found, wanted in zip(penalties(cell, inputs), penalties(equations, exact), strict=True):
+        torch.testing.assert_close(found.double(), wanted, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(1, 5), (5,)])
 @CELLS
 def test_a_state_is_broadcast(cell, equations, gates, shape):

@@ -84,6 +84,15 @@ def test_second_derivatives_of_sparse_weights(normalize):
     assert torch.autograd.gradgradcheck(lambda x: normalize(x, mask) * torch.arange(6), scores)
 
 
+@pytest.mark.parametrize("normalize", [sparsemax, entmax15])
+def test_sparse_weights_compile_as_one_graph(normalize):
+    scores = torch.randn(2, 5, requires_grad=True)
+    compiled = torch.compile(normalize, backend="aot_eager", fullgraph=True)
+    for function in (compiled, normalize):
+        (grad,) = torch.autograd.grad(function(scores)[:, 0].sum(), scores)
+        torch.testing.assert_close(grad, torch.autograd.grad(normalize(scores)[:, 0].sum(), scores)[0])
+
+
 @pytest.mark.parametrize("normalize", NORMALIZERS)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("masked", [False, True])

@@ -14,8 +14,8 @@ from lightning_rnnattn.ops.additive.paths import choose
 from lightning_rnnattn.ops.additive.score import reach, score_backward_op
 from lightning_rnnattn.ops.additive_steps import native
 from lightning_rnnattn.ops.additive_steps.native import Arrays
+from lightning_rnnattn.ops.derivatives import differentiable_once
 from lightning_rnnattn.ops.native import takes, upcast
-from lightning_rnnattn.ops.once import differentiable_once
 
 
 class AdditiveSteps:
@@ -34,6 +34,7 @@ class AdditiveSteps:
         num_queries: K.
 
     Raises:
+        ValueError: if the shapes do not fit.
         RuntimeError: if differentiated twice.
     """
 
@@ -41,9 +42,15 @@ class AdditiveSteps:
         self, key: AdditiveKey, value: Tensor, v: Tensor, mask: Tensor | None, num_steps: int, num_queries: int
     ) -> None:
         self._lead, self._dtype = value.shape[:2], value.dtype
+        self._features = key.key.shape[-1]
+        if key.key.shape[:3] != value.shape[:3] or v.shape != (value.shape[1], self._features):
+            shapes = ", ".join(str(tuple(x.shape)) for x in (key.key, value, v))
+            raise ValueError(f"key, value and v are {shapes}: they must be (B, H, S, D), (B, H, S, V) and (H, D)")
+        if mask is not None and mask.dtype is not torch.bool:
+            raise ValueError(f"the mask is {mask.dtype}: it must be bool")
         v = upcast(v)
         rows, exp, bound, values = (upcast(x).flatten(0, 1).contiguous() for x in (*key, value))
-        visible = None if mask is None else mask.expand(len(value), 1, 1, -1).flatten(1).contiguous()
+        visible = None if mask is None else mask.expand(len(value), 1, 1, value.shape[2]).flatten(1).contiguous()
         self._arrays = Arrays(rows.detach(), exp, v.detach().contiguous(), values.detach(), visible)
         self._bounded = keys_hold(bound)
         self._kept: list[tuple[Tensor, Tensor]] = []
@@ -67,7 +74,7 @@ class AdditiveSteps:
         Returns:
             Context (B, H, K, V) in the values' dtype, zeros where a query has nothing to attend.
         """
-        query = upcast(query).expand(*self._lead, -1, -1).flatten(0, 1).contiguous()
+        query = upcast(query).expand(*self._lead, -1, self._features).flatten(0, 1).contiguous()
         if self._slots is None:
             context, _ = native.attend(query, self._arrays, self._bounded)
         else:

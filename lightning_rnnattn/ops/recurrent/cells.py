@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_rnnattn.ops.derivatives import differentiable_gradients
 from lightning_rnnattn.ops.native import takes, upcast
-from lightning_rnnattn.ops.once import differentiable_once
 from lightning_rnnattn.ops.recurrent import native
 
 Parts = tuple[Tensor, ...]
@@ -38,21 +38,27 @@ class Cell:
     Attributes:
         name: what the compiled loops call it.
         equations: the state after a step, from inputs' and state's share of the gates, (N, G), and the state before.
-        keeps: whether the gradient needs more than gates and h.
-        splits: whether the shares of the gates have different gradients.
-        adds: whether the output is a sum with the one before, whose dtype it then has under autocast.
+        keeps_more: whether the gradient needs more than gates and h.
+        splits_shares: whether the shares of the gates have different gradients.
+        keeps_dtype: whether the output has the dtype of the one before under autocast, since it is a sum with that.
     """
 
     name: str
     equations: Callable[[Tensor, Tensor, Parts], Parts]
-    keeps: bool = False
-    splits: bool = False
-    adds: bool = False
+    keeps_more: bool = False
+    splits_shares: bool = False
+    keeps_dtype: bool = False
 
 
 CELLS = {
-    "LSTM": Cell("lstm", lambda by_x, by_h, state: _lstm(by_x + by_h, state[1]), True),
-    "GRU": Cell("gru", lambda by_x, by_h, state: (_gru(by_x, by_h, *state),), True, True, True),
+    "LSTM": Cell("lstm", lambda by_x, by_h, state: _lstm(by_x + by_h, state[1]), keeps_more=True),
+    "GRU": Cell(
+        "gru",
+        lambda by_x, by_h, state: (_gru(by_x, by_h, *state),),
+        keeps_more=True,
+        splits_shares=True,
+        keeps_dtype=True,
+    ),
     "RNN_TANH": Cell("tanh", lambda by_x, by_h, _: ((by_x + by_h).tanh(),)),
     "RNN_RELU": Cell("relu", lambda by_x, by_h, _: ((by_x + by_h).relu(),)),
 }
@@ -73,9 +79,6 @@ def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         h' and c', (N, D).
-
-    Raises:
-        RuntimeError: if the compiled loop is differentiated twice.
     """
     if gates.shape == (len(c), 4 * c.shape[-1]) and _compiles(gates, c):
         dtype = torch.promote_types(gates.dtype, c.dtype)
@@ -99,9 +102,6 @@ def gru_cell(by_x: Tensor, by_h: Tensor, h: Tensor) -> Tensor:
 
     Returns:
         h', (N, D).
-
-    Raises:
-        RuntimeError: if the compiled loop is differentiated twice.
     """
     if by_x.shape == by_h.shape == (len(h), 3 * h.shape[-1]) and _compiles(by_x, by_h, h):
         dtype = torch.promote_types(torch.promote_types(by_x.dtype, by_h.dtype), h.dtype)
@@ -117,38 +117,41 @@ def _compiles(*tensors: Tensor) -> bool:
 class _LSTMCell(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        gates, before = _own(gates), c.contiguous()
-        h, c = torch.empty_like(before), before.clone()
-        native.step("lstm", gates, h, c)
-        ctx.save_for_backward(gates, before)
-        return h, c
+        made, after = _copy(gates), _copy(c)
+        h = torch.empty_like(after)
+        native.step("lstm", made, h, after)
+        ctx.save_for_backward(gates, c, made)
+        return h, after
 
     @staticmethod
-    @differentiable_once
-    def backward(ctx: Any, grad_h: Tensor, grad_c: Tensor) -> tuple[Tensor, Tensor]:
-        gates, before = ctx.saved_tensors
-        grad_gates, grad_c = torch.empty_like(gates), _own(grad_c)
-        native.step_backward("lstm", gates, _own(grad_h), grad_c, grad_gates, kept=before)
+    def backward(ctx: Any, grad_h: Tensor, grad_c: Tensor) -> tuple[Tensor | None, ...]:
+        *inputs, made = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return differentiable_gradients(_lstm, inputs, (grad_h, grad_c), ctx.needs_input_grad)
+        grad_gates, grad_c = torch.empty_like(made), _copy(grad_c)
+        native.step_backward("lstm", made, _copy(grad_h), grad_c, grad_gates, kept=inputs[1].contiguous())
         return grad_gates, grad_c
 
 
 class _GRUCell(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, by_x: Tensor, by_h: Tensor, h: Tensor) -> Tensor:
-        gates, before = _own(by_x), h.contiguous()
-        h, kept = before.clone(), torch.empty_like(before)
-        native.step("gru", gates, h, by_h=by_h.contiguous(), kept=kept)
-        ctx.save_for_backward(gates, before, kept)
-        return h
+        made, after = _copy(by_x), _copy(h)
+        kept = torch.empty_like(after)
+        native.step("gru", made, after, by_h=by_h.contiguous(), kept=kept)
+        ctx.save_for_backward(by_x, by_h, h, made, kept)
+        return after
 
     @staticmethod
-    @differentiable_once
-    def backward(ctx: Any, grad_h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        gates, before, kept = ctx.saved_tensors
-        grad_by_x, grad_by_h, grad_h = torch.empty_like(gates), torch.empty_like(gates), _own(grad_h)
-        native.step_backward("gru", gates, grad_h, None, grad_by_x, grad_by_h, h_before=before, kept=kept)
+    def backward(ctx: Any, grad_h: Tensor) -> tuple[Tensor | None, ...]:
+        *inputs, made, kept = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return differentiable_gradients(lambda *x: [_gru(*x)], inputs, [grad_h], ctx.needs_input_grad)
+        grad_by_x, grad_by_h, grad_h = torch.empty_like(made), torch.empty_like(made), _copy(grad_h)
+        before = inputs[2].contiguous()
+        native.step_backward("gru", made, grad_h, None, grad_by_x, grad_by_h, h_before=before, kept=kept)
         return grad_by_x, grad_by_h, grad_h
 
 
-def _own(x: Tensor) -> Tensor:
+def _copy(x: Tensor) -> Tensor:
     return x.clone(memory_format=torch.contiguous_format)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lightning_rnnattn.ops.derivatives import differentiable_gradients
 from lightning_rnnattn.ops.native import autocast_dtype, takes, upcast
 from lightning_rnnattn.ops.recurrent import native
 from lightning_rnnattn.ops.recurrent.cells import CELLS, Cell, Parts
@@ -109,11 +110,11 @@ class _PackedLayer(torch.autograd.Function):
         by_state = weights.weight_hh.to(dtype).t()
         gates = F.linear(x.to(dtype), weights.weight_ih.to(dtype), weights.bias_ih.to(dtype)).float()
         bias = weights.bias_hh.contiguous()
-        h, *c = state = [_own(part) for part in before]
+        h, *c = state = [_copy(part) for part in before]
         by_h = gates.new_empty(len(h), gates.shape[1])
         output = gates.new_empty(len(x), h.shape[1])
         h_before = torch.empty_like(output) if keep else None
-        kept = torch.empty_like(output) if keep and cell.keeps else None
+        kept = torch.empty_like(output) if keep and cell.keeps_more else None
         for step in steps:
             n = step.stop - step.start
             _multiply(h[:n], by_state, by_h[:n])
@@ -130,7 +131,7 @@ class _PackedLayer(torch.autograd.Function):
             )
         ctx.save_for_backward(x, *rest, gates, h_before, kept)
         ctx.call = call
-        result = torch.promote_types(dtype, before[0].dtype) if cell.adds else dtype
+        result = torch.promote_types(dtype, before[0].dtype) if cell.keeps_dtype else dtype
         return output.to(result), *(part.to(result) for part in state)
 
     @staticmethod
@@ -138,13 +139,13 @@ class _PackedLayer(torch.autograd.Function):
         x, *rest, gates, h_before, kept = ctx.saved_tensors
         cell, steps, dtype, _ = ctx.call
         if torch.is_grad_enabled():  # this gradient is to be differentiated, too
-            return _differentiable_gradient(ctx, (x, *rest), (grad_output, *grad_state))
+            return None, *_differentiable(ctx, (x, *rest), (grad_output, *grad_state))
         weights = LayerWeights(*rest[:4])
         by_state = weights.weight_hh.to(dtype)
         grad_output = grad_output.float().contiguous()
-        grad_h, *grad_c = grad_before = [_own(grad) for grad in grad_state]
+        grad_h, *grad_c = grad_before = [_copy(grad) for grad in grad_state]
         to_by_x = torch.empty_like(gates)
-        to_by_h = torch.empty_like(gates) if cell.splits else to_by_x
+        to_by_h = torch.empty_like(gates) if cell.splits_shares else to_by_x
         for step in reversed(steps):
             n = step.stop - step.start
             native.step_backward(
@@ -153,7 +154,7 @@ class _PackedLayer(torch.autograd.Function):
                 grad_h[:n],
                 grad_c[0][:n] if grad_c else None,
                 to_by_x[step],
-                to_by_h[step] if cell.splits else None,
+                to_by_h[step] if cell.splits_shares else None,
                 h_before=h_before[step],
                 kept=_rows(kept, step),
                 grad_output=grad_output[step],
@@ -172,22 +173,20 @@ class _PackedLayer(torch.autograd.Function):
         )
 
 
-def _differentiable_gradient(ctx: Any, inputs: Parts, grads: Parts) -> tuple[Tensor | None, ...]:
-    cell, steps, _, _ = ctx.call
-    needs = ctx.needs_input_grad[1:]
-    x, *rest = (each.float() for each in inputs)
-    output, after = _reference(cell, x, steps, tuple(rest[4:]), LayerWeights(*rest[:4]))
-    wanted = [each for each, needed in zip(inputs, needs, strict=True) if needed]
-    given = [grad.float() for grad in grads]
-    found = iter(torch.autograd.grad((output, *after), wanted, given, create_graph=True, allow_unused=True))
-    return None, *(next(found) if needed else None for needed in needs)
+def _differentiable(ctx: Any, inputs: Parts, grads: Parts) -> tuple[Tensor | None, ...]:
+    def run(*inputs: Tensor) -> Parts:
+        x, *rest = (each.float() for each in inputs)
+        output, after = _reference(ctx.call.cell, x, ctx.call.steps, tuple(rest[4:]), LayerWeights(*rest[:4]))
+        return output, *after
+
+    return differentiable_gradients(run, inputs, grads, ctx.needs_input_grad[1:])
 
 
 def _rows(x: Tensor | None, step: slice) -> Tensor | None:
     return None if x is None else x[step]
 
 
-def _own(x: Tensor) -> Tensor:
+def _copy(x: Tensor) -> Tensor:
     """A copy in float32."""
     return x.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
 
