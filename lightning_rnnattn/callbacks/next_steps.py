@@ -27,7 +27,7 @@ class NextSteps(RunCallback):
     Args:
         commands: lines to print. They may name ``{best}`` and ``{last}`` (checkpoints), ``{config}`` (the run's
             ``config.yaml``), ``{folder}``, and ``{further}`` (the options that let it go on for as long again, its
-            schedule, too). A line that names what this run does not have is left out.
+            schedule, too; none where the run stopped itself). A line that names what a run does not have is left out.
     """
 
     def __init__(self, commands: Sequence[str] = _COMMANDS) -> None:
@@ -53,8 +53,9 @@ class NextSteps(RunCallback):
         names = {
             **{name: _shown(path) for name, path in checkpoints.items()},
             "folder": _shown(self.folder),
-            "further": _further(trainer, pl_module),
         }
+        if (further := _further(trainer, pl_module)) and not trainer.should_stop:
+            names["further"] = further
         if (self.folder / "config.yaml").is_file():
             names["config"] = _shown(self.folder / "config.yaml")
         files = {**{f"{name} checkpoint": path for name, path in checkpoints.items()}, **written}
@@ -87,8 +88,8 @@ def _further(trainer: Trainer, pl_module: LightningModule) -> str:
         options["trainer.max_steps"] = steps
     if trainer.max_epochs is not None and 0 <= trainer.max_epochs < epochs:
         options["trainer.max_epochs"] = epochs
-    schedule = pl_module.hparams.get("lr_scheduler") or {}
-    if "num_steps" in schedule.get("init_args", {}):
+    schedule = pl_module.hparams.get("lr_scheduler")
+    if isinstance(schedule, dict) and "num_steps" in schedule.get("init_args", {}):
         options["model.lr_scheduler.num_steps"] = steps
     return " ".join(f"--{name} {number}" for name, number in options.items())
 

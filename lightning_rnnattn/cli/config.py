@@ -50,8 +50,9 @@ class ConfigFile(ActionConfigFile):
 def _check_classes(settings: Any, where: str, keys: tuple[str, ...]) -> None:
     """Refuses what stands beside a class and is none of its arguments: jsonargparse would blame something else."""
     if isinstance(settings, list):
-        for item in settings:
-            _check_classes(item, where, keys)
+        *parents, last = keys or ("",)
+        for i, item in enumerate(settings):
+            _check_classes(item, where, (*parents, f"{last}[{i}]"))
     if not isinstance(settings, dict):
         return
     if "class_path" in settings:

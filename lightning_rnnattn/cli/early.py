@@ -46,7 +46,10 @@ def early_options(args: list[str]) -> EarlyOptions:
         settings = _top_level(name)
         modules += settings.get("import") or []
         found |= {key: settings[key] for key in found if key in settings}
-    found |= {key: value for key in found if (value := getattr(flags, key)) is not None}
+    typed = {key: value for key in found if (value := getattr(flags, key)) is not None}
+    if "ckpt_path" in typed:  # a run's own config.yaml says what it was begun from
+        found["init_from"] = None
+    found |= typed
     return EarlyOptions(tuple(modules + flags.modules), **found)
 
 

@@ -35,7 +35,7 @@ def user_error(error: BaseException) -> UserError | None:
         if (said := str(cause).strip()).startswith("`val_check_interval`"):  # a ValueError of Lightning's
             return UserError(f"trainer.{said.replace('`', '')}")
         if said.startswith("Early stopping conditioned on metric"):  # a RuntimeError of Lightning's
-            return UserError(f"trainer.callbacks: {said.partition(' Pass in')[0]}")
+            return UserError(f"trainer.callbacks: {said.splitlines()[0]}")
         if isinstance(cause, OSError) and cause.errno in _OF_THE_SYSTEM and cause.filename is not None:
             return UserError(f"{cause.filename}: {cause.strerror}")
         if re.match("Storage size calculation overflowed|Trying to create tensor with negative dimension", str(cause)):

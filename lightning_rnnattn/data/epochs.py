@@ -69,7 +69,8 @@ class EpochBatches(ABC):
         Raises:
             UserError: if that was in the middle of an epoch over another layout.
         """
-        position, before = state["position"], state["layout"]
+        position = state["position"]
+        before = state["layout"] if position else {}
         differ = [
             f"{before.get(name)} {name}, now {now}" for name, now in self.layout.items() if before.get(name) != now
         ]

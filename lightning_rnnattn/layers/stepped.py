@@ -89,7 +89,7 @@ class ZoneoutLSTM(StackedRNN):
 
     def _keep(self, p: float, state: Tensor, num_steps: int) -> Tensor:
         """Which share of a state (B, H) is kept at each step, (B, T, H)."""
-        keep = state.new_full((len(state), num_steps, state.shape[-1]), p)
+        keep = state.new_full((state.shape[0], num_steps, state.shape[-1]), p)
         return torch.bernoulli(keep) if self.training and p else keep
 
 

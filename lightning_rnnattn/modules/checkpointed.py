@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_rnnattn.errors import UserError
 from lightning_rnnattn.modules.rng import collect_rng, set_rng
 from lightning_rnnattn.recording import Recorded
-from lightning_rnnattn.spec import record, recorded, spec
+from lightning_rnnattn.spec import recorded
 from lightning_rnnattn.tokenizers import Tokenizer
 
 Vocabulary = Tokenizer | tuple[str, ...]
@@ -123,15 +123,6 @@ class CheckpointedModule(Recorded, L.LightningModule):
         if len(self._ranks) == self.trainer.world_size:
             self.restore_rank_state(self._ranks[self.global_rank])
         self._ranks = []
-
-    def _set_hparams(self, hp: Any) -> None:
-        # The one place that every way of recording arguments passes, a subclass's save_hyperparameters(), too. From the
-        # command line they are plain already; what Lightning collects in Python would be pickled into the checkpoint.
-        arguments = self.take_arguments()
-        if "_class_path" in hp:
-            arguments = hp
-        if arguments is not None:
-            super()._set_hparams(record(type(self), {name: spec(value, name) for name, value in arguments.items()}))
 
 
 def saved_vocabularies(checkpoint: Mapping[str, Any]) -> dict[str, Vocabulary]:

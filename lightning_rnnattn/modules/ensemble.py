@@ -97,6 +97,11 @@ class Ensemble(Seq2SeqModule):
         self.members = nn.ModuleList(members)
         self.train(all(member.training for member in members))  # where one is to be used, so are all
 
+    def num_ids(self) -> dict[str, int]:
+        """See `CheckpointedModule.num_ids`: the fewest of any member."""
+        known = [member.num_ids() for member in self._members]
+        return {name: min(ids[name] for ids in known) for name in set.intersection(*map(set, known))}
+
     def step(self, batch: Any, stage: str) -> Loss:
         """The mixture's loss of a batch of pairs, per target token."""
         loss, _, targets = self.teach(batch)

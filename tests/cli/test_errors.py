@@ -121,7 +121,7 @@ model: {class_path: LanguageModel, init_args: {lr_scheduler: {class_path: Warmup
 model: {class_path: LanguageModel, rnn: LSTM, init_args: {dropout: 0.5}}
     --config run.yaml: model.rnn stands beside class_path: put it under init_args
 trainer: {callbacks: [{class_path: LastCheckpoint, dirpath: x}]}
-    --config run.yaml: trainer.callbacks.dirpath stands beside class_path: put it under init_args
+    --config run.yaml: trainer.callbacks[0].dirpath stands beside class_path: put it under init_args
 model: {class_path: LanguageModel, init_args: {lr_scheduler: {class_path: lightning.pytorch.cli.ReduceLROnPlateau}}}
     model.lr_scheduler.monitor is missing
 """.splitlines()

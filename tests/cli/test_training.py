@@ -250,6 +250,18 @@ def test_init_from_leaves_the_schedule_of_the_other_run(fit, small):
     arguments = yaml.safe_load(Path("runs/version_1/config.yaml").read_text())["model"]["init_args"]
     assert arguments["lr_scheduler"] is None
     assert arguments["optimizer"]["init_args"]["lr"] == 0.5
+    config, last = "runs/version_1/config.yaml", "runs/version_1/checkpoints/last.ckpt"  # as `NextSteps` says it
+    main(["fit", f"--config={config}", f"--ckpt_path={last}", "--trainer.max_steps=4"])
+    assert torch.load("runs/version_2/checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
+
+
+def test_early_stopping_goes_on(fit, small):
+    stop = ["--config=trainer/early_stopping.yaml", *small, "--trainer.limit_val_batches=1"]
+    fit(*stop, "--trainer.max_steps=-1", "--trainer.max_epochs=2", "--trainer.limit_train_batches=3")
+    fit(
+        *stop, "--trainer.max_steps=-1", "--trainer.max_epochs=4", "--trainer.limit_train_batches=3", "--ckpt_path=last"
+    )
+    assert torch.load("runs/version_1/checkpoints/last.ckpt", weights_only=True)["global_step"] == 12
 
 
 def test_init_from_what_does_not_fit(checkpoint, fails, small):

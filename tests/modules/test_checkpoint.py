@@ -124,7 +124,49 @@ def test_a_subclass_loads_as_itself(tmp_path, data):
     assert loaded.core.attention.window == 3
 
 
-@pytest.mark.parametrize("made", [Fixed, partial(Partly, label_smoothing=0.1, optimizer=torch.optim.SGD)])
+class Positional(LanguageModel):
+    """One that passes on what it does not name."""
+
+    def __init__(self, vocab_size: int, *args: Any, size: int = 4, **options: Any):
+        super().__init__(vocab_size, *args, rnn=partial(GRU, hidden_size=size), dropout=0.3, **options)
+
+
+class Again(Positional):
+    """A further one."""
+
+    def __init__(self, *args: Any, extra: int = 1, **options: Any):
+        super().__init__(*args, **options)
+
+
+class Mixin:
+    """What stands before the module, with an argument of its own."""
+
+    def __init__(self, *args: Any, extra: int = 1, **options: Any):
+        super().__init__(*args, **options)
+
+
+class Mixed(Mixin, Positional):
+    pass
+
+
+class Popped(LanguageModel):
+    """One that changes its argument."""
+
+    def __init__(self, vocab_size: int, options: dict[str, Any], size: int = 4):
+        super().__init__(vocab_size, INPUT, rnn=partial(GRU, hidden_size=size), dropout=options.pop("p"), **options)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Fixed,
+        partial(Partly, label_smoothing=0.1, optimizer=torch.optim.SGD),
+        lambda vocab_size, size: Positional(vocab_size, INPUT, size=size, label_smoothing=0.1),
+        lambda vocab_size, size: Again(vocab_size, INPUT, size=size, extra=2),
+        lambda vocab_size, size: Mixed(vocab_size, INPUT, size=size, extra=2),
+        partial(Popped, options={"p": 0.3, "label_smoothing": 0.1}),
+    ],
+)
 def test_a_subclass_may_fix_arguments_of_its_parent(tmp_path, data, made):
     model = made(data.vocab_size, size=6)
     loaded = load(saved(model, data, tmp_path / "mine.ckpt"))
