@@ -57,6 +57,7 @@ class LastCheckpoint(RunCheckpoint):
         self._terminated = False
         self._began = False
         self._before_validation = False  # whether what is being saved has its validation still to come
+        self._behind_epoch = False  # whether it has a whole epoch behind it
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Go behind the other callbacks: what they have just learnt (the best score, say) belongs in the file."""
@@ -121,7 +122,16 @@ class LastCheckpoint(RunCheckpoint):
             self._before_validation = False
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Make Lightning validate first when it resumes from a state that has that still to come."""
+        """Make Lightning resume where it would not: before a validation, and behind an epoch that none ended."""
+        if self._behind_epoch:
+            # Where steps bound the run, Lightning takes such an epoch for unfinished, and makes a step too many: here
+            # the next epoch is about to begin.
+            loops = checkpoint["loops"]["fit_loop"]
+            for progress in loops["epoch_progress"].values():
+                progress["completed"] = progress["processed"]
+            batches = loops["epoch_loop.batch_progress"]
+            batches["current"] = dict.fromkeys(batches["current"], 0)
+            batches["is_last_batch"] = False
         if self._before_validation:
             # It does so for a run that stopped in its validation, and takes a batch that was begun for the sign of it.
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
@@ -138,10 +148,14 @@ class LastCheckpoint(RunCheckpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after an epoch that no validation ended, even if its last step was saved: its end may change a mean."""
-        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and not _validation_follows(trainer):
+        self._behind_epoch = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and not _validation_follows(
+            trainer
+        )
+        if self._behind_epoch:
             self._last_global_step_saved = 0
         if not self._should_skip_saving_checkpoint(trainer):
             self._save(trainer)
+        self._behind_epoch = False
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the last steps, if nothing has saved them."""

@@ -94,11 +94,11 @@ class OfflineModelInstantiator(ModelInstantiator):
     """Asks the data module only for what nobody gave: its data may not be at hand."""
 
     def _ask(self, class_type: type, name: str, given: Any) -> Any:
+        if given is not None:
+            return given
         is_vocabulary = name.endswith("vocab_size")
         if is_vocabulary and self._cli.vocab_size is not None:
             return self._cli.vocab_size
-        if given is not None:
-            return given
         try:
             return super()._ask(class_type, name, given)
         except UserError as error:

@@ -112,18 +112,21 @@ def test_score_to_beat_survives_another_folder(fit, tmp_path):
     ids=str,
 )
 @pytest.mark.parametrize(
-    "interval", [{}, {"val_check_interval": 4}, {"limit_val_batches": 0}], ids=["epoch", "inside", "never"]
+    "interval",
+    [{}, {"val_check_interval": 4}, {"val_check_interval": 3}, {"limit_val_batches": 0}],
+    ids=["epoch", "inside", "across", "never"],
 )
-def test_a_stopped_run_goes_on_exactly(fit, tmp_path, stop, interval):
-    _, straight = fit(LastCheckpoint(dirpath=str(tmp_path / "straight")), kind=WithSchedule, max_epochs=3, **interval)
+@pytest.mark.parametrize("bound", [{"max_epochs": 3}, {"max_steps": 24, "max_epochs": 9}], ids=["epochs", "steps"])
+def test_a_stopped_run_goes_on_exactly(fit, tmp_path, stop, interval, bound):
+    _, straight = fit(LastCheckpoint(dirpath=str(tmp_path / "straight")), kind=WithSchedule, **bound, **interval)
     last = LastCheckpoint(dirpath=str(tmp_path / "stopped"))
     fit(last, kind=WithSchedule, **interval, **stop)
     trainer, resumed = fit(
         LastCheckpoint(dirpath=str(tmp_path / "resumed")),
         kind=WithSchedule,
-        max_epochs=3,
         ckpt_path=last.last_model_path,
         seed=7,
+        **bound,
         **interval,
     )
     assert trainer.global_step == 24
