@@ -208,6 +208,23 @@ class Own(RecordedDataModule):
         return TokenBatches(self.tokens, 2, 4)
 
 
+class Saving(TextDataModule):
+    """A user's, which keeps hyper-parameters as Lightning's users do."""
+
+    def __init__(self, path: str, tok: TokenizerSpec = CharTokenizer(), *, seq_len: int = 3):  # noqa: B008
+        super().__init__(path, tokenizer=tok, seq_len=seq_len, batch_size=2)
+        self.save_hyperparameters()
+
+
+def test_a_subclass_may_save_hyperparameters_too(files, tmp_path):
+    recorded = checkpoint(tmp_path, Saving(files["train"], seq_len=4))
+    assert recorded["tok"] == {
+        "class_path": "lightning_rnnattn.tokenizers.char.CharTokenizer",
+        "init_args": {"unk": False},
+    }
+    assert {name for name in recorded if not name.startswith("_")} == {"path", "tok", "seq_len"}
+
+
 def test_a_data_module_of_one_s_own_may_make_its_data_in_setup(tmp_path):
     recorded = checkpoint(tmp_path, Own(30))
     assert recorded == {
