@@ -1,5 +1,6 @@
 """What the two checkpoint callbacks share."""
 
+import copy
 import os
 import shutil
 from pathlib import Path
@@ -22,11 +23,20 @@ class RunCheckpoint(ModelCheckpoint):
     """
 
     failed = False
+    _made: dict[str, Any] | None = None  # what it was before its first run
+    _folder = ""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the folder: the one given, or ``checkpoints`` in the run's folder."""
+        """Find the folder: the one given, or ``checkpoints`` in the run's folder. Another run begins with no files."""
+        folder = str(run_dir(trainer) / "checkpoints")
+        if stage == "fit":
+            if self._made is None:
+                self._made = copy.deepcopy(vars(self))
+            elif folder != self._folder:
+                vars(self).update(copy.deepcopy(self._made))
+            self._folder = folder
         if self.dirpath is None:
-            self.dirpath = str(run_dir(trainer) / "checkpoints")
+            self.dirpath = folder
         super().setup(trainer, pl_module, stage)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -117,13 +117,12 @@ class Product:
     """
 
     def __init__(self, shares: Tensor, *weights: Tensor) -> None:
-        self._inputs: list[Tensor] | None = None
-        self._whole: Tensor | None = None
+        self._inputs: list[Tensor] = []
+        self._whole: Tensor | None = None  # whose gradient they are kept for
         if len(shares) > 1:  # joining them costs more than one product saves
             weights = (torch.cat(weights, dim=1),) if len(weights) > 1 else weights
             # A compiler would take the list for what it is now: empty.
             if torch.is_grad_enabled() and weights[0].requires_grad and not torch.compiler.is_compiling():
-                self._inputs = []
                 self._whole = weights[0]
                 shares = _GatherGradient.apply(shares, weights[0], self._inputs)
                 weights = (weights[0].detach(),)
@@ -135,7 +134,7 @@ class Product:
         if len(inputs) > len(self._weights):
             inputs = (torch.cat(inputs, dim=-1),)
         total = self._shares[t]
-        if self._inputs is not None and self._whole is not None:
+        if self._whole is not None:
             self._inputs.append(inputs[0].detach())
             return _AddProduct.apply(total, inputs[0], self._weights[0], self._whole)
         for u, weight in zip(inputs, self._weights, strict=True):

@@ -5,6 +5,7 @@ import warnings
 import lightning.pytorch as L
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_rnnattn.callbacks import BestCheckpoint, LastCheckpoint
@@ -98,6 +99,25 @@ def test_score_to_beat_survives_another_folder(fit, tmp_path):
     assert best.best_model_score == 1.0
     assert best.best_model_path == str(tmp_path / "checkpoints" / "best.ckpt")
     assert not (tmp_path / "other" / "checkpoints" / "best.ckpt").exists()
+
+
+def test_another_run_leaves_the_files_of_the_first_alone(fit, tmp_path):
+    class Logs(TinyModel):
+        value = 1.0
+
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", self.value, batch_size=1)
+
+    best, last = BestCheckpoint(), LastCheckpoint()
+    for version in ("a", "b"):
+        fit(best, last, kind=Logs, max_epochs=1, logger=CSVLogger(tmp_path, name="runs", version=version))
+        assert best.best_model_score == Logs.value
+        for name in ("best", "last"):
+            assert (tmp_path / "runs" / version / "checkpoints" / f"{name}.ckpt").is_file()
+        Logs.value = 2.0  # worse, but of another run
+    assert last.last_model_path == str(tmp_path / "runs" / "b" / "checkpoints" / "last.ckpt")
+    assert torch.load(tmp_path / "runs" / "a" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 8
+    assert not (tmp_path / "runs" / "a" / "checkpoints" / "last-previous.ckpt").exists()
 
 
 @pytest.mark.parametrize(
