@@ -35,9 +35,10 @@ class ConfigFile(ActionConfigFile):
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         """Applies one configuration."""
         if not values.lstrip().startswith("{"):
-            path = find_config(values).absolute()
+            path = find_config(values)
             settings = read_yaml(path) or {}
-            _check_classes(settings, f"--config {values}: ", ())
+            _check_classes(settings, path)
+            path = path.absolute()
             if isinstance(settings.get("trainer"), list):  # of which nothing would be used, and nothing said
                 raise UserError(f"--config {path}: trainer: expected a mapping of settings, not a list")
             key = _key_of(path, settings["class_path"]) if "class_path" in settings else None
@@ -47,21 +48,27 @@ class ConfigFile(ActionConfigFile):
         super().__call__(parser, namespace, values, option_string)
 
 
-def _check_classes(settings: Any, where: str, keys: tuple[str, ...]) -> None:
+def _check_classes(settings: Any, file: Path, keys: tuple[str, ...] = ()) -> None:
     """Refuses what stands beside a class and is none of its arguments: jsonargparse would blame something else."""
+    if (
+        isinstance(settings, str)
+        and settings.endswith((".yaml", ".yml"))
+        and (part := file.parent / settings).is_file()
+    ):
+        _check_classes(read_yaml(part), part, keys)
     if isinstance(settings, list):
         *parents, last = keys or ("",)
         for i, item in enumerate(settings):
-            _check_classes(item, where, (*parents, f"{last}[{i}]"))
+            _check_classes(item, file, (*parents, f"{last}[{i}]"))
     if not isinstance(settings, dict):
         return
     if "class_path" in settings:
         for key in settings:
             if str(key).partition(".")[0] not in ("class_path", "init_args", "dict_kwargs"):
                 name = ".".join((*keys, str(key)))
-                raise UserError(f"{where}{name} stands beside class_path: put it under init_args")
+                raise UserError(f"{file}: {name} stands beside class_path: put it under init_args")
     for key, value in settings.items():
-        _check_classes(value, where, keys if key == "init_args" else (*keys, str(key)))
+        _check_classes(value, file, keys if key == "init_args" else (*keys, str(key)))
 
 
 def _key_of(part: Path, class_path: str) -> str:

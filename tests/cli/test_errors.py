@@ -117,11 +117,11 @@ model: ../parts/model.yaml
 trainer: {callbacks: [{class_path: LastCheckpoint, init_args: {dirpth: x}}]}
     no option trainer.callbacks.dirpth; did you mean dirpath?
 model: {class_path: LanguageModel, init_args: {lr_scheduler: {class_path: WarmupCosine, ini_args: {num_steps: 9}}}}
-    --config run.yaml: model.lr_scheduler.ini_args stands beside class_path: put it under init_args
+    run.yaml: model.lr_scheduler.ini_args stands beside class_path: put it under init_args
 model: {class_path: LanguageModel, rnn: LSTM, init_args: {dropout: 0.5}}
-    --config run.yaml: model.rnn stands beside class_path: put it under init_args
+    run.yaml: model.rnn stands beside class_path: put it under init_args
 trainer: {callbacks: [{class_path: LastCheckpoint, dirpath: x}]}
-    --config run.yaml: trainer.callbacks[0].dirpath stands beside class_path: put it under init_args
+    run.yaml: trainer.callbacks[0].dirpath stands beside class_path: put it under init_args
 model: {class_path: LanguageModel, init_args: {lr_scheduler: {class_path: lightning.pytorch.cli.ReduceLROnPlateau}}}
     model.lr_scheduler.monitor is missing
 """.splitlines()
@@ -131,6 +131,16 @@ model: {class_path: LanguageModel, init_args: {lr_scheduler: {class_path: lightn
 def test_yaml(fails, workdir, yaml, line):
     (workdir / "run.yaml").write_text(yaml)
     assert fails("fit", "--config=run.yaml", "--data=TinyShakespeare") == line.strip()
+
+
+def test_what_a_part_has_wrong_is_said_of_the_part(fails, workdir):
+    (workdir / "parts").mkdir()
+    (workdir / "parts" / "model.yaml").write_text(
+        "{class_path: LanguageModel, init_args: {rnn: {class_path: GRU, x: 1}}}"
+    )
+    (workdir / "run.yaml").write_text("model: parts/model.yaml")
+    line = fails("fit", "--config=run.yaml", "--data=TinyShakespeare")
+    assert line == "parts/model.yaml: model.rnn.x stands beside class_path: put it under init_args"
 
 
 def test_broken_yaml_names_the_file(fails, workdir):
