@@ -121,7 +121,7 @@ def assert_one_end(steps):
 @pytest.mark.parametrize(
     ("task", "strategy"),
     [
-        ("tagger", "ddp"),
+        pytest.param("tagger", "ddp", marks=slow),
         ("classifier", "ddp"),
         pytest.param("seq2seq", "ddp", marks=slow),
         pytest.param("classifier", "fsdp", marks=slow),
