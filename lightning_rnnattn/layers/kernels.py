@@ -35,6 +35,7 @@ class KernelRNN(StackedRNN):
     """
 
     fuses_layers = True
+    reads_padding = False
     layer_steps: type[LayerSteps]
 
     def __init__(self, input_size: int, hidden_size: int = 256, *, weight_dropout: float = 0.0, **options: Any) -> None:

@@ -32,8 +32,6 @@ class MinRNN(StackedRNN):
     def run(self, kernel: nn.Module, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
         """One layer, both directions; see `StackedRNN.run`."""
         mask = None if lengths is None else lengths_mask(lengths, x.shape[1]).to(x.device).unsqueeze(-1)
-        if mask is not None:
-            x = x.masked_fill(~mask, 0.0)  # the padding may hold anything
         parts = kernel(x).chunk(self.num_parts * self.directions, dim=-1)
         outputs, states = [], []
         for direction in range(self.directions):

@@ -67,9 +67,8 @@ def run_compiled(
     """
     batch, time, _ = x.shape
     lengths, order = lengths.sort(descending=True, stable=True)
-    tokens = (
-        lengths > torch.arange(time, device=lengths.device)[:, None]
-    ).nonzero()  # (M, 2): steps, and places in the order
+    steps = torch.arange(time, device=lengths.device)
+    tokens = (lengths > steps[:, None]).nonzero()  # (M, 2): steps, and places in the order
     places = order[tokens[:, 1]] * time + tokens[:, 0]
     sizes = tokens[:, 0].bincount().tolist()
     x = x.flatten(0, 1)[places]

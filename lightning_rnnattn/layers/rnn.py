@@ -93,6 +93,7 @@ class StackedRNN(RNN):
 
     Attributes:
         fuses_layers: whether a kernel takes several layers where nothing but dropout lies between them.
+        reads_padding: whether what `run` runs is reached by what lies past the lengths.
         hidden_sizes: features of each layer's state.
 
     Raises:
@@ -100,6 +101,7 @@ class StackedRNN(RNN):
     """
 
     fuses_layers: ClassVar[bool] = False
+    reads_padding: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -159,10 +161,12 @@ class StackedRNN(RNN):
         """
         if not traced():  # where sizes are no numbers
             self._check(x, state, lengths)
-        if len(self.kernels) == 1 and not self.residual:
-            return self.run(self.kernels[0], x, state, lengths)
-        if lengths is not None:  # a residual would carry the padding to the output
+        alone = len(self.kernels) == 1 and not self.residual
+        # The padding may hold anything, and a residual would carry it to the output.
+        if lengths is not None and (self.reads_padding or not alone):
             x = x.masked_fill(~lengths_mask(lengths, x.shape[1]).to(x.device).unsqueeze(-1), 0.0)
+        if alone:
+            return self.run(self.kernels[0], x, state, lengths)
         states: list[State] = []
         for i, kernel in enumerate(self.kernels):
             inputs = x if i == 0 else self.locked_dropout(self.between(i - 1, x))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lightning_rnnattn.errors import require_probability
 from lightning_rnnattn.layers.rnn import StackedRNN, State
-from lightning_rnnattn.layers.steps import Product
+from lightning_rnnattn.layers.step_product import Product
 from lightning_rnnattn.ops.masks import lengths_mask
 
 
@@ -67,8 +67,6 @@ class ZoneoutLSTM(StackedRNN):
         """One layer, both directions; see `StackedRNN.run`."""
         assert isinstance(kernel, nn.ModuleList)
         real = None if lengths is None else lengths_mask(lengths, x.shape[1]).to(x.device).unsqueeze(-1)
-        if real is not None:
-            x = x.masked_fill(~real, 0.0)  # the padding may hold anything
         outputs, hidden, cell = [], [], []
         for i, direction in enumerate(kernel):
             assert isinstance(direction, Direction)

@@ -117,7 +117,7 @@ def _compiles(*tensors: Tensor) -> bool:
 class _LSTMCell(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        made, after = _copy(gates), _copy(c)
+        made, after = float32_copy(gates), float32_copy(c)
         h = torch.empty_like(after)
         native.step("lstm", made, h, after)
         ctx.save_for_backward(gates, c, made)
@@ -128,15 +128,15 @@ class _LSTMCell(torch.autograd.Function):
         *inputs, made = ctx.saved_tensors
         if torch.is_grad_enabled():
             return differentiable_gradients(_lstm, inputs, (grad_h, grad_c), ctx.needs_input_grad)
-        grad_gates, grad_c = torch.empty_like(made), _copy(grad_c)
-        native.step_backward("lstm", made, _copy(grad_h), grad_c, grad_gates, kept=inputs[1].contiguous())
+        grad_gates, grad_c = torch.empty_like(made), float32_copy(grad_c)
+        native.step_backward("lstm", made, float32_copy(grad_h), grad_c, grad_gates, kept=inputs[1].contiguous())
         return grad_gates, grad_c
 
 
 class _GRUCell(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, by_x: Tensor, by_h: Tensor, h: Tensor) -> Tensor:
-        made, after = _copy(by_x), _copy(h)
+        made, after = float32_copy(by_x), float32_copy(h)
         kept = torch.empty_like(after)
         native.step("gru", made, after, by_h=by_h.contiguous(), kept=kept)
         ctx.save_for_backward(by_x, by_h, h, made, kept)
@@ -147,11 +147,12 @@ class _GRUCell(torch.autograd.Function):
         *inputs, made, kept = ctx.saved_tensors
         if torch.is_grad_enabled():
             return differentiable_gradients(lambda *x: [_gru(*x)], inputs, [grad_h], ctx.needs_input_grad)
-        grad_by_x, grad_by_h, grad_h = torch.empty_like(made), torch.empty_like(made), _copy(grad_h)
+        grad_by_x, grad_by_h, grad_h = torch.empty_like(made), torch.empty_like(made), float32_copy(grad_h)
         before = inputs[2].contiguous()
         native.step_backward("gru", made, grad_h, None, grad_by_x, grad_by_h, h_before=before, kept=kept)
         return grad_by_x, grad_by_h, grad_h
 
 
-def _copy(x: Tensor) -> Tensor:
-    return x.clone(memory_format=torch.contiguous_format)
+def float32_copy(x: Tensor) -> Tensor:
+    """A contiguous copy, for a loop to write over."""
+    return x.to(torch.float32, copy=True, memory_format=torch.contiguous_format)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from lightning_rnnattn.ops.derivatives import differentiable_gradients
 from lightning_rnnattn.ops.native import autocast_dtype, takes, upcast
 from lightning_rnnattn.ops.recurrent import native
-from lightning_rnnattn.ops.recurrent.cells import CELLS, Cell, Parts
+from lightning_rnnattn.ops.recurrent.cells import CELLS, Parts, float32_copy
 
 
 class LayerWeights(NamedTuple):
@@ -64,7 +64,7 @@ def packed_layer(
         Output (M, D), and the state behind the last token of each sequence.
     """
     dtype = autocast_dtype("cpu") or torch.float32
-    call = _Call(CELLS[mode], _steps(sizes, reverse), dtype, torch.is_grad_enabled())
+    call = _Call(mode, sizes, reverse, dtype, torch.is_grad_enabled())
     output, *after = _PackedLayer.apply(call, x, *weights, *state)
     return output, tuple(after)
 
@@ -73,31 +73,29 @@ def packed_layer_reference(
     mode: str, x: Tensor, sizes: Sequence[int], state: Parts, weights: LayerWeights, reverse: bool = False
 ) -> tuple[Tensor, Parts]:
     """`packed_layer` by the cell's equations, step by step; for the arguments see there."""
-    return _reference(CELLS[mode], x, _steps(sizes, reverse), state, weights)
-
-
-def _steps(sizes: Sequence[int], reverse: bool) -> list[slice]:
-    steps = [slice(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True)]
-    return steps[::-1] if reverse else steps
-
-
-def _reference(cell: Cell, x: Tensor, steps: list[slice], state: Parts, weights: LayerWeights) -> tuple[Tensor, Parts]:
     by_x, outputs = F.linear(x, weights.weight_ih, weights.bias_ih), {}
-    for step in steps:
+    for step in _steps(sizes, reverse):
         n = step.stop - step.start
         by_h = F.linear(state[0][:n], weights.weight_hh, weights.bias_hh)
-        after = cell.equations(by_x[step], by_h, tuple(part[:n] for part in state))
+        after = CELLS[mode].equations(by_x[step], by_h, tuple(part[:n] for part in state))
         outputs[step.start] = after[0]
         state = tuple(torch.cat([new, old[n:]]) for new, old in zip(after, state, strict=True))
     none = by_x[:0, : state[0].shape[-1]]
     return torch.cat([none, *(outputs[start] for start in sorted(outputs))]), state
 
 
+def _steps(sizes: Sequence[int], reverse: bool) -> list[slice]:
+    """The tokens of each step, in the order in which they are read."""
+    steps = [slice(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True)]
+    return steps[::-1] if reverse else steps
+
+
 class _Call(NamedTuple):
     """What no gradient is taken of."""
 
-    cell: Cell
-    steps: list[slice]  # in the order in which they are taken
+    mode: str
+    sizes: Sequence[int]
+    reverse: bool
     dtype: torch.dtype  # of products
     keep: bool  # what the gradient needs
 
@@ -105,17 +103,18 @@ class _Call(NamedTuple):
 class _PackedLayer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: _Call, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        cell, steps, dtype, keep = call
+        mode, sizes, reverse, dtype, keep = call
+        cell = CELLS[mode]
         weights, before = LayerWeights(*rest[:4]), rest[4:]
         by_state = weights.weight_hh.to(dtype).t()
         gates = F.linear(x.to(dtype), weights.weight_ih.to(dtype), weights.bias_ih.to(dtype)).float()
         bias = weights.bias_hh.contiguous()
-        h, *c = state = [_copy(part) for part in before]
+        h, *c = state = [float32_copy(part) for part in before]
         by_h = gates.new_empty(len(h), gates.shape[1])
         output = gates.new_empty(len(x), h.shape[1])
         h_before = torch.empty_like(output) if keep else None
         kept = torch.empty_like(output) if keep and cell.keeps_more else None
-        for step in steps:
+        for step in _steps(sizes, reverse):
             n = step.stop - step.start
             _multiply(h[:n], by_state, by_h[:n])
             native.step(
@@ -137,16 +136,17 @@ class _PackedLayer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor, *grad_state: Tensor) -> tuple[Tensor | None, ...]:
         x, *rest, gates, h_before, kept = ctx.saved_tensors
-        cell, steps, dtype, _ = ctx.call
+        mode, sizes, reverse, dtype, _ = ctx.call
+        cell = CELLS[mode]
         if torch.is_grad_enabled():  # this gradient is to be differentiated, too
             return None, *_differentiable(ctx, (x, *rest), (grad_output, *grad_state))
         weights = LayerWeights(*rest[:4])
         by_state = weights.weight_hh.to(dtype)
         grad_output = grad_output.float().contiguous()
-        grad_h, *grad_c = grad_before = [_copy(grad) for grad in grad_state]
+        grad_h, *grad_c = grad_before = [float32_copy(grad) for grad in grad_state]
         to_by_x = torch.empty_like(gates)
         to_by_h = torch.empty_like(gates) if cell.splits_shares else to_by_x
-        for step in reversed(steps):
+        for step in reversed(_steps(sizes, reverse)):
             n = step.stop - step.start
             native.step_backward(
                 cell.name,
@@ -174,9 +174,11 @@ class _PackedLayer(torch.autograd.Function):
 
 
 def _differentiable(ctx: Any, inputs: Parts, grads: Parts) -> tuple[Tensor | None, ...]:
+    mode, sizes, reverse, *_ = ctx.call
+
     def run(*inputs: Tensor) -> Parts:
         x, *rest = (each.float() for each in inputs)
-        output, after = _reference(ctx.call.cell, x, ctx.call.steps, tuple(rest[4:]), LayerWeights(*rest[:4]))
+        output, after = packed_layer_reference(mode, x, sizes, tuple(rest[4:]), LayerWeights(*rest[:4]), reverse)
         return output, *after
 
     return differentiable_gradients(run, inputs, grads, ctx.needs_input_grad[1:])
@@ -184,11 +186,6 @@ def _differentiable(ctx: Any, inputs: Parts, grads: Parts) -> tuple[Tensor | Non
 
 def _rows(x: Tensor | None, step: slice) -> Tensor | None:
     return None if x is None else x[step]
-
-
-def _copy(x: Tensor) -> Tensor:
-    """A copy in float32."""
-    return x.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
 
 
 def _multiply(x: Tensor, weight: Tensor, out: Tensor) -> None:
