@@ -148,9 +148,8 @@ class LastCheckpoint(RunCheckpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after an epoch that no validation ended, even if its last step was saved: its end may change a mean."""
-        self._behind_epoch = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and not _validation_follows(
-            trainer
-        )
+        whole = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        self._behind_epoch = whole and not _validation_follows(trainer)
         if self._behind_epoch:
             self._last_global_step_saved = 0
         if not self._should_skip_saving_checkpoint(trainer):
